@@ -1,0 +1,1 @@
+"""Read very long documents with a recurrent SAMBA model: the command-line program."""
