@@ -1,0 +1,57 @@
+"""Which implementation of a kernel runs: Triton on a GPU, plain PyTorch elsewhere.
+
+`SAMBA_KERNELS=auto|triton|torch|ref` and `force(...)` override the choice. Triton takes
+CPU tensors only under its interpreter (`TRITON_INTERPRET=1`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+Backend = Literal["triton", "torch", "ref"]
+_forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("samba_kernels", default=None)
+
+
+@cache
+def triton_available() -> bool:
+    return find_spec("triton") is not None
+
+
+def interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def backend_for(tensor: torch.Tensor) -> Backend:
+    """The backend for an operation on this tensor.
+
+    Raises ValueError for an unknown name, or where Triton is asked for and cannot run.
+    """
+    choice = _forced.get() or os.environ.get("SAMBA_KERNELS", "auto")
+    if choice in ("torch", "ref"):
+        return choice
+    can_triton = triton_available() and (tensor.is_cuda or interpreted())
+    if choice == "triton":
+        if not can_triton:
+            raise ValueError("Triton kernels need an NVIDIA GPU, or TRITON_INTERPRET=1")
+        return "triton"
+    if choice != "auto":
+        raise ValueError(f"SAMBA_KERNELS must be auto, triton, torch or ref, not {choice!r}")
+    return "triton" if tensor.is_cuda and can_triton else "torch"
+
+
+@contextlib.contextmanager
+def force(backend: Backend) -> Iterator[None]:
+    """Run everything inside on one backend, whatever the environment says."""
+    token = _forced.set(backend)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
