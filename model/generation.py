@@ -1,0 +1,102 @@
+"""From a state and a prompt to new tokens: prefill, then decode one token at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samba_cli.model.samba import Samba
+from samba_cli.model.state import State
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. The defaults are greedy."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0  # 0: always the likeliest token
+    top_p: float = 1.0  # keep the likeliest tokens that together reach this probability
+    repetition_penalty: float = 1.0  # > 1 makes tokens generated before less likely (CTRL, 2019)
+    no_repeat_ngram: int = 0  # n > 0: no n tokens in a row are generated twice
+    seed: int = 0
+
+
+@torch.inference_mode()
+def prefill(model: Samba, state: State, tokens: Sequence[int], chunk: int = 1024) -> Tensor:
+    """Read tokens into a state of batch 1; the logits after the last one, [V] float32.
+
+    Raises ValueError where there is nothing to read.
+    """
+    if not tokens:
+        raise ValueError("prefill needs at least one token")
+    ids = torch.tensor([list(tokens)], device=model.device)
+    logits = torch.empty(0)
+    for start in range(0, ids.shape[1], chunk):
+        part = ids[:, start : start + chunk]
+        last = torch.tensor([part.shape[1] - 1], device=model.device)
+        at = last if start + chunk >= ids.shape[1] else last[:0]
+        logits = model(part, state, at=at)
+    return logits[0, -1]
+
+
+@torch.inference_mode()
+def generate(
+    model: Samba,
+    state: State,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    stop: Collection[int] = (),
+    banned: Collection[int] = (),
+) -> Iterator[int]:
+    """Read the prompt into the state, then yield tokens until a stop token or the maximum.
+
+    The state moves with what is read and generated (fork it first to keep it). The stop token is
+    not yielded; `banned` tokens are never chosen.
+    """
+    generator = torch.Generator(device="cpu").manual_seed(sampling.seed)
+    logits = prefill(model, state, prompt)
+    made: list[int] = []
+    forbidden = torch.tensor(sorted(banned), dtype=torch.long, device=model.device)
+    while len(made) < sampling.max_tokens:
+        logits = logits.index_fill(0, forbidden, -torch.inf) if len(forbidden) else logits
+        token = choose(logits, made, sampling, generator)
+        if token in stop:
+            return
+        made.append(token)
+        yield token
+        if len(made) < sampling.max_tokens:
+            logits = model(torch.tensor([[token]], device=model.device), state)[0, -1]
+
+
+def choose(logits: Tensor, made: Sequence[int], how: Sampling, generator: torch.Generator) -> int:
+    """The next token from logits [V], given the tokens generated so far."""
+    if made and how.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted(set(made)), device=logits.device)
+        values = logits[seen]
+        penalised = torch.where(
+            values > 0, values / how.repetition_penalty, values * how.repetition_penalty
+        )
+        logits = logits.index_copy(0, seen, penalised)
+    if blocked := _completes_ngram(made, how.no_repeat_ngram):
+        logits = logits.index_fill(0, torch.tensor(blocked, device=logits.device), -torch.inf)
+    if how.temperature <= 0:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits.float().cpu() / how.temperature, dim=-1)
+    if how.top_p < 1.0:
+        ordered, order = probabilities.sort(descending=True)
+        outside = ordered.cumsum(0) - ordered >= how.top_p  # the likeliest always stays
+        probabilities[order[outside]] = 0.0
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def _completes_ngram(made: Sequence[int], n: int) -> list[int]:
+    """Tokens that would complete an n-gram that was generated before."""
+    if n < 1 or len(made) < n:
+        return []
+    tail = tuple(made[len(made) - n + 1 :])
+    return sorted(
+        {made[i + n - 1] for i in range(len(made) - n + 1) if tuple(made[i : i + n - 1]) == tail}
+    )

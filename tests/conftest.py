@@ -1,0 +1,52 @@
+"""Shared by all tests. Without a GPU the Triton kernels run under Triton's interpreter."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
+
+CONTROL = (
+    "end document passage question answer summary mark yes no none title heading code docstring "
+    "short medium long bullets key value"
+).split()
+CONTROL_TOKENS = [f"<|{name}|>" for name in CONTROL] + [f"<|reserved_{i}|>" for i in range(20, 32)]
+
+
+def write_byte_tokenizer(path: Path) -> None:
+    """A tokenizer.json of 32 control tokens and 256 bytes: the default one's format, no merges."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: i for i, token in enumerate([*CONTROL_TOKENS, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in CONTROL_TOKENS])
+    tokenizer.save(str(path))
+
+
+def make_checkpoint(folder: Path, seed: int = 0, int8: bool = False, **sizes: int) -> Path:
+    """A random SAMBA checkpoint of about 100 kB with the byte tokenizer."""
+    from samba_cli.model import Samba, SambaConfig, save_checkpoint
+
+    config = SambaConfig(
+        **{  # type: ignore[arg-type]
+            "vocab_size": 288, "d_model": 32, "n_layer": 4, "d_state": 4, "d_ff": 64,
+            "n_head": 2, "n_kv_head": 1, "window": 256, **sizes,
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_byte_tokenizer(folder / "tokenizer.json")
+    model = Samba(config).initialise(seed)
+    save_checkpoint(model, folder, folder / "tokenizer.json", int8=int8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random model: it reads and writes, and what it writes is noise."""
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
