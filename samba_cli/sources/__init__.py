@@ -1,0 +1,1 @@
+"""Files, folders, archives and standard input as a lazy stream of documents."""
