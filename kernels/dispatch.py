@@ -7,22 +7,20 @@ CPU tensors only under its interpreter (`TRITON_INTERPRET=1`).
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import os
 from collections.abc import Iterator
-from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
 import torch
 
 Backend = Literal["triton", "torch", "ref"]
-_forced: contextvars.ContextVar[str | None] = contextvars.ContextVar("samba_kernels", default=None)
+_forced: list[Backend] = []  # innermost last; a plain list, because torch.compile can read it
+_HAS_TRITON = find_spec("triton") is not None
 
 
-@cache
 def triton_available() -> bool:
-    return find_spec("triton") is not None
+    return _HAS_TRITON
 
 
 def interpreted() -> bool:
@@ -34,7 +32,7 @@ def backend_for(tensor: torch.Tensor) -> Backend:
 
     Raises ValueError for an unknown name, or where Triton is asked for and cannot run.
     """
-    choice = _forced.get() or os.environ.get("SAMBA_KERNELS", "auto")
+    choice = _forced[-1] if _forced else os.environ.get("SAMBA_KERNELS", "auto")
     if choice in ("torch", "ref"):
         return choice
     can_triton = triton_available() and (tensor.is_cuda or interpreted())
@@ -50,8 +48,8 @@ def backend_for(tensor: torch.Tensor) -> Backend:
 @contextlib.contextmanager
 def force(backend: Backend) -> Iterator[None]:
     """Run everything inside on one backend, whatever the environment says."""
-    token = _forced.set(backend)
+    _forced.append(backend)
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced.pop()
