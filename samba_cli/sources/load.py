@@ -19,7 +19,7 @@ from samba_cli.errors import Unreadable, UsageError
 from samba_cli.sources import sniff
 from samba_cli.sources.options import SourceOptions, check_options
 from samba_cli.sources.reading import open_document, stream_document
-from samba_cli.sources.source import Problem, Source, file_source, shown
+from samba_cli.sources.source import READ_ERRORS, Problem, Source, file_source, read_problem, shown
 from samba_cli.sources.walk import folder_files, name_filter
 
 Report = Callable[[Skipped], None]
@@ -145,8 +145,8 @@ def _named_file(path: str, options: SourceOptions, report: Report) -> Iterator[D
         if not stat.S_ISREG(mode):
             raise Problem(name, "special")
         yield from _read(file_source(path), options, report)
-    except OSError as error:
-        raise _os_problem(name, error) from None
+    except READ_ERRORS as error:
+        raise read_problem(name, error) from None
 
 
 def _stream(
@@ -171,7 +171,7 @@ def _read(source: Source, options: SourceOptions, report: Report) -> Iterator[Do
         for member in members(source, options.password):
             if isinstance(member, Skipped):
                 yield member
-            elif wanted(member.name.removeprefix(source.name + "!")):
+            elif wanted(member.member or ""):
                 yield _of_many(member, options, report)
     else:
         yield open_document(source, kind, head, options, report)
@@ -197,7 +197,7 @@ def _folder(
             if os.path.islink(full):
                 yield Skipped(shown(full), "symlink")
         except OSError as error:
-            yield Skipped(shown(full), _os_problem(full, error).reason)
+            yield Skipped(shown(full), read_problem(full, error).reason)
 
 
 def _of_many(source: Source, options: SourceOptions, report: Report) -> Document | Skipped:
@@ -206,23 +206,19 @@ def _of_many(source: Source, options: SourceOptions, report: Report) -> Document
         _check_size(source, options)
         head = source.head()
         kind = sniff.kind_of(source, head)
-        reason = "archive" if kind == "archive" else sniff.unwanted(source.name, kind, head)
+        reason = "archive" if kind == "archive" else sniff.unwanted(source, kind, head)
         if reason is not None:
             return Skipped(source.name, reason)
+        if options.kind is not None and kind in sniff.TEXT_KINDS:
+            kind = options.kind
         return open_document(source, kind, head, options, report)
     except Problem as problem:
         return Skipped(problem.name, problem.reason)
-    except OSError as error:
-        return Skipped(source.name, _os_problem(source.name, error).reason)
+    except READ_ERRORS as error:
+        return Skipped(source.name, read_problem(source.name, error).reason)
 
 
 def _check_size(source: Source, options: SourceOptions) -> None:
     limit = options.max_file_size
     if limit is not None and source.size is not None and source.size > limit:
         raise Problem(source.name, "too-large")
-
-
-def _os_problem(name: str, error: OSError) -> Problem:
-    if isinstance(error, PermissionError):
-        return Problem(name, "permission")
-    return Problem(name, "unreadable", f"{name} cannot be read: {error.strerror or error}.")

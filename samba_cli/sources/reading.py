@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO, cast
 
 from samba_cli.documents import Document, Part, Skipped
 from samba_cli.sources import sniff, text
 from samba_cli.sources.markdown import markdown_parts
 from samba_cli.sources.options import SourceOptions, kind_name
-from samba_cli.sources.source import HEAD_BYTES, Problem, Source, slice_of, spooled
+from samba_cli.sources.source import (
+    HEAD_BYTES,
+    READ_ERRORS,
+    Problem,
+    Source,
+    read_problem,
+    slice_of,
+    spooled,
+)
 
 _TEXT_KINDS = ("text", "markdown", "code")
 
@@ -22,8 +31,11 @@ def open_document(
     options: SourceOptions,
     report: Callable[[Skipped], None],
 ) -> Document:
-    """The document of a source. `kind`: of KINDS. Raises Problem where its beginning tells one."""
-    kind = kind_name(options.kind or kind)
+    """The document of a source, read as `kind` (of KINDS).
+
+    Raises Problem where the beginning of the file tells one.
+    """
+    kind = kind_name(kind)
     if not head:
         raise Problem(source.name, "empty")
     title = None
@@ -31,30 +43,45 @@ def open_document(
         from samba_cli.sources.pdf import pdf_parts, pdf_title
 
         title = pdf_title(source, options)
-        parts = lambda: pdf_parts(source, options, report)  # noqa: E731
+        parts = partial(pdf_parts, source, options, report)
     elif kind == "docx":
         from samba_cli.sources.docx import docx_parts, docx_title
 
         title = docx_title(source)
-        parts = lambda: docx_parts(source)  # noqa: E731
+        parts = partial(docx_parts, source)
     elif kind == "epub":
         from samba_cli.sources.epub import epub_parts, epub_title
 
         title = epub_title(source)
-        parts = lambda: epub_parts(source)  # noqa: E731
+        parts = partial(epub_parts, source)
     elif kind == "notebook":
         from samba_cli.sources.notebook import notebook_parts
 
-        parts = lambda: notebook_parts(source)  # noqa: E731
+        parts = partial(notebook_parts, source)
     elif kind == "html":
         from samba_cli.sources.html import html_parts, html_title
 
         title = html_title(head)
-        parts = lambda: html_parts(source, options.encoding)  # noqa: E731
+        parts = partial(html_parts, source, options.encoding)
     else:
         _check_text(source.name, head, options)
-        parts = lambda: _text_parts(source, kind, options)  # noqa: E731
-    return Document(source.name, kind, parts, source.size, source.modified_ns, title)
+        parts = partial(_text_parts, source, kind, options)
+    return Document(
+        name=source.name,
+        kind=kind,
+        parts=lambda: _guarded(source.name, parts()),
+        size=source.size,
+        modified_ns=source.modified_ns,
+        title=title,
+    )
+
+
+def _guarded(name: str, parts: Iterator[Part]) -> Iterator[Part]:
+    """Raises Problem where the bytes themselves cannot be read."""
+    try:
+        yield from parts
+    except READ_ERRORS as error:
+        raise read_problem(name, error) from None
 
 
 def stream_document(

@@ -7,7 +7,7 @@ import re
 import zipfile
 from pathlib import PurePosixPath
 
-from samba_cli.sources.source import Problem, Source
+from samba_cli.sources.source import READ_ERRORS, Problem, Source
 from samba_cli.sources.text import looks_binary
 
 LOCK_FILES = frozenset(
@@ -51,9 +51,7 @@ _UNSURE_LOCK_FILES = frozenset({"Manifest.toml"})
 
 _MARKDOWN = frozenset([".md", ".markdown", ".mdown", ".mkd", ".mdx", ".rmd", ".qmd"])
 _HTML = frozenset([".html", ".htm", ".xhtml"])
-_IMAGE_TEXT = frozenset(
-    [".svg", ".eps", ".ai", ".ps", ".xpm"]
-)  # text by content, pictures by meaning
+_IMAGE_TEXT = frozenset([".svg", ".eps", ".ai", ".ps", ".xpm"])  # text that is a picture
 _LANGUAGES = {
     "Python": ".py .pyi .pyx .pxd", "JavaScript": ".js .mjs .cjs .jsx",
     "TypeScript": ".ts .tsx .mts .cts", "C": ".c .h",
@@ -80,6 +78,8 @@ _CODE_NAMES = {
     "jenkinsfile": "Groovy", "vagrantfile": "Ruby", "build": "Starlark", "workspace": "Starlark",
     "meson.build": "Meson", "pkgbuild": "Shell",
 }  # fmt: skip
+# Kinds that another kind may be forced on: their bytes are all text.
+TEXT_KINDS = ("text", "markdown", "code", "html", "notebook")
 _ARCHIVE_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 
 
@@ -107,14 +107,14 @@ def kind_of(source: Source, head: bytes) -> str:
         return "archive"
     if looks_binary(head):
         raise Problem(source.name, "binary")
-    return _text_kind(source.name, head)
+    return _text_kind(source.member or source.name, head)
 
 
 def _zip_kind(source: Source) -> str:
     try:
-        with source.open() as stream, zipfile.ZipFile(stream) as archive:
+        with source.open_random() as stream, zipfile.ZipFile(stream) as archive:
             names = set(archive.namelist())
-    except (zipfile.BadZipFile, OSError, NotImplementedError):
+    except READ_ERRORS:
         raise Problem(source.name, "corrupt") from None
     if "word/document.xml" in names:
         return "docx"
@@ -150,9 +150,9 @@ def _after_prolog(markup: bytes) -> bytes:
     return markup
 
 
-def unwanted(name: str, kind: str, head: bytes) -> str | None:
+def unwanted(source: Source, kind: str, head: bytes) -> str | None:
     """Why a file of a folder is no use to a reader, though its text could be read."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(source.member or source.name)
     if path.name in LOCK_FILES - _UNSURE_LOCK_FILES:
         return "lock-file"
     if path.name in _UNSURE_LOCK_FILES and b"julia_version" in head:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -37,6 +40,11 @@ SENTENCES = {
     "unsafe-name": "has a path that leaves its archive: it is not read.",
 }
 
+# What reading a file, or a member of a damaged archive, can raise.
+READ_ERRORS = (
+    OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError,
+)  # fmt: skip
+
 
 class Problem(Unreadable):
     """A document that cannot be read. `reason` is what a Skipped of it carries."""
@@ -45,6 +53,15 @@ class Problem(Unreadable):
         super().__init__(f"{name} {SENTENCES[reason]}" if sentence is None else sentence)
         self.name = name
         self.reason = reason
+
+
+def read_problem(name: str, error: Exception) -> Problem:
+    """One of READ_ERRORS as a problem of the file that was read."""
+    if isinstance(error, PermissionError):
+        return Problem(name, "permission")
+    if isinstance(error, OSError) and error.errno is not None:
+        return Problem(name, "unreadable", f"{name} cannot be read: {error.strerror}.")
+    return Problem(name, "corrupt")
 
 
 @dataclass(frozen=True)
@@ -59,10 +76,21 @@ class Source:
     size: int | None = None  # bytes
     modified_ns: int | None = None
     path: str | None = None  # where the bytes are a file of their own
+    member: str | None = None  # its path, where it is inside an archive
+    sequential: bool = False  # seeking back in open() costs reading again from the start
 
     def head(self) -> bytes:
         with self.open() as stream:
             return stream.read(HEAD_BYTES)
+
+    def open_random(self) -> BinaryIO:
+        """As `open()`, for formats whose directory is at the end."""
+        if not self.sequential:
+            return self.open()
+        with self.open() as stream:
+            copy, _ = spooled(stream)
+        copy.seek(0)
+        return copy
 
 
 def shown(path: str) -> str:
