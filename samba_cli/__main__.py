@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from samba_cli import __version__, streams
+
+if TYPE_CHECKING:
+    from typer.exceptions import TyperException
 
 
 def main() -> int:
@@ -47,7 +51,7 @@ def _parse_and_run(arguments: Sequence[str]) -> int:
 
     stdout = sys.stdout
     try:
-        command = app(list(arguments), prog_name="samba", standalone_mode=False)
+        command: Callable[[], int] | int | None = app(list(arguments), prog_name="samba", standalone_mode=False)
     except TyperException as error:
         raise UsageError(_usage_sentence(error)) from error
     except SystemExit as stop:  # completion scripts, or a closed pipe while printing help
@@ -56,13 +60,11 @@ def _parse_and_run(arguments: Sequence[str]) -> int:
         return stop.code if isinstance(stop.code, int) else 0
     # A parsed command comes back as a function, so that it runs out of typer's reach:
     # typer would end a closed pipe with code 1. An int is the code of help and the like.
-    return command() if callable(command) else command or 0
+    code: int = command() if callable(command) else command or 0
+    return code
 
 
-def _usage_sentence(error: Exception) -> str:
-    from typer.exceptions import TyperException
-
-    assert isinstance(error, TyperException)
+def _usage_sentence(error: TyperException) -> str:
     message = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "samba"

@@ -15,6 +15,7 @@ from typer import Argument, Option, Typer
 
 from samba_cli import __version__
 from samba_cli.options import (
+    AnswerLength,
     CheckpointOptions,
     GenerationOptions,
     InputOptions,
@@ -131,6 +132,7 @@ def ask(
     ] = False,
     *,
     output: OutputOptions,
+    answer_length: AnswerLength,
     generation: GenerationOptions,
     inputs: InputOptions,
     checkpoint: CheckpointOptions,
@@ -151,7 +153,7 @@ def ask(
 
     return partial(
         commands.ask, question, paths or [], more_questions or [], memory, fail_if_absent, output,
-        generation, inputs, checkpoint, model, messages,
+        answer_length, generation, inputs, checkpoint, model, messages,
     )  # fmt: skip
 
 
@@ -167,6 +169,7 @@ def chat(
         ),
     ] = None,
     *,
+    answer_length: AnswerLength,
     generation: GenerationOptions,
     inputs: InputOptions,
     checkpoint: CheckpointOptions,
@@ -183,7 +186,9 @@ def chat(
     """
     from samba_cli import chat
 
-    return partial(chat.run, paths or [], generation, inputs, checkpoint, model, messages)
+    return partial(
+        chat.run, paths or [], answer_length, generation, inputs, checkpoint, model, messages
+    )
 
 
 @app.command()

@@ -45,7 +45,7 @@ class Interrupted(errors.SambaError):
 def failure(error: BaseException, arguments: Sequence[str]) -> Failure:
     """What to say about `error`. A fault of ours is written to the log with its traceback."""
     if isinstance(error, errors.SambaError):
-        return Failure(error.code, str(error))
+        return Failure(error.code, str(error).rstrip("."))
     if isinstance(error, KeyboardInterrupt):
         return Failure(INTERRUPTED, "interrupted")
     if _out_of_memory(error):

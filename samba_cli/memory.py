@@ -1,6 +1,7 @@
-"""Memories: a folder per name with the state, the passages and `memory.json` about them.
+"""Memories: a folder per name with the state and the index of its passages.
 
-Nothing here needs the model: listing and describing memories is quick.
+What a memory says about itself lies in the index too, so that all of it is replaced in one
+step. Nothing here needs the model: listing and describing memories is quick.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import hashlib
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from samba_cli.errors import ModelError, UsageError
 from samba_cli.folders import memories_folder
 
 FORMAT = 1
-DESCRIPTION, STATE, INDEX = "memory.json", "state.safetensors", "index.sqlite"
+STATE, INDEX = "state.safetensors", "index.sqlite"
+META = "memory"  # key of the description in the index
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
@@ -34,7 +38,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Memory:
-    """What `memory.json` says."""
+    """What a memory says about itself."""
 
     name: str
     created: str  # ISO 8601, UTC
@@ -73,43 +77,63 @@ def check_name(name: str) -> str:
 
 
 def exists(name: str) -> bool:
-    return bool(_NAME.fullmatch(name)) and (memories_folder() / name / DESCRIPTION).is_file()
+    return bool(_NAME.fullmatch(name)) and (memories_folder() / name / STATE).is_file()
 
 
 def names() -> list[str]:
     try:
-        return sorted(p.parent.name for p in memories_folder().glob(f"*/{DESCRIPTION}")
-                      if _NAME.fullmatch(p.parent.name) and p.parent.suffix != ".partial")  # fmt: skip
+        folders = [path.parent.name for path in memories_folder().glob(f"*/{STATE}")]
     except OSError:
         return []
+    # NAME.partial is a read that was interrupted.
+    return sorted(n for n in folders if _NAME.fullmatch(n) and not n.endswith(".partial"))
 
 
 def load_memory(name: str) -> Memory:
     """Raises ModelError for a memory that is missing or damaged, UsageError for a bad name."""
-    path = memories_folder() / check_name(name) / DESCRIPTION
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["format"] != FORMAT:
-            raise ModelError(f"memory '{name}' was written by another version of samba; read again")
-        sources = tuple(Source(**source) for source in raw.pop("sources"))
-        del raw["format"]
-        memory = Memory(**{**raw, "name": name, "sources": sources})
-    except (FileNotFoundError, NotADirectoryError):
-        raise ModelError(_missing(name)) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"memory '{name}' is damaged ({path} is not readable); remove it and read again"
-        ) from error
-    for file in (memory.state_file, memory.index_file):
+    folder = memories_folder() / check_name(name)
+    if not (folder / STATE).is_file() and not (folder / INDEX).is_file():
+        raise ModelError(_missing(name))
+    for file in (folder / STATE, folder / INDEX):
         if not file.is_file():
-            raise ModelError(f"memory '{name}' is damaged ({file} is missing); read again")
-    return memory
+            raise ModelError(f"memory '{name}' is damaged: {file} is missing; {_again(name)}")
+    try:
+        raw = json.loads(_described(folder / INDEX))
+        sources = tuple(Source(**source) for source in raw.pop("sources"))
+        if raw.pop("format") == FORMAT:
+            return Memory(**{**raw, "name": name, "sources": sources})
+    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"memory '{name}' is damaged: {folder / INDEX} is not readable; {_again(name)}"
+        ) from error
+    raise ModelError(f"memory '{name}' is of another version of samba; {_again(name)}")
 
 
-def write_description(folder: Path, memory: Memory) -> None:
-    """Write `memory.json` into a folder that is not a memory yet. Raises OSError."""
-    text = json.dumps({"format": FORMAT, **asdict(memory)}, indent=1, ensure_ascii=False)
-    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+def _described(index: Path) -> str:
+    # `immutable`: a memory is replaced, never changed, so no lock and no journal are needed.
+    with closing(sqlite3.connect(f"{index.absolute().as_uri()}?immutable=1", uri=True)) as db:
+        return db.execute("SELECT value FROM meta WHERE key = ?", (META,)).fetchone()[0]
+
+
+def description(memory: Memory) -> str:
+    """What the index of the memory stores under META."""
+    return json.dumps({"format": FORMAT, **asdict(memory)}, ensure_ascii=False)
+
+
+def check_writable() -> None:
+    """Find out before an hour of reading whether it can be kept. Raises ModelError."""
+    import tempfile
+
+    folder = memories_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ModelError(
+            f"cannot keep memories in {folder}: {error.strerror}; set XDG_DATA_HOME to a folder "
+            "that can be written"
+        ) from error
 
 
 def remove(name: str) -> None:
@@ -125,12 +149,16 @@ def remove(name: str) -> None:
         raise ModelError(f"cannot remove memory '{name}': {error.strerror}") from error
 
 
-def fingerprint(name: str, size: int | None, modified_ns: int | None) -> Source:
-    """A source as it is now; the file is hashed, so that a mere `touch` is no change."""
+def fingerprint(name: str, size: int | None) -> Source:
+    """A source as it is now; a file is hashed, so that a mere `touch` is no change."""
     path = Path(name)
-    if name == "-" or not path.is_file():
-        return Source(name, None, size, modified_ns)
-    return Source(name, str(path.absolute()), size, modified_ns, _sha256(path))
+    try:
+        if name == "-" or not path.is_file():
+            return Source(name, size=size)
+        status = path.stat()
+    except (OSError, ValueError):
+        return Source(name, size=size)
+    return Source(name, str(path.absolute()), status.st_size, status.st_mtime_ns, _sha256(path))
 
 
 def changed_sources(sources: Iterable[Source]) -> Iterator[tuple[Source, str]]:
@@ -156,6 +184,10 @@ def _sha256(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
+
+
+def _again(name: str) -> str:
+    return f"read again with: samba read PATH --as {name} --force"
 
 
 def _missing(name: str) -> str:

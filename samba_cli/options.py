@@ -1,4 +1,4 @@
-"""The options commands share, each said once: a dataclass per group, spread over the command line."""
+"""Options that commands share: a dataclass per group, spread over the command line."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ class InputOptions:
     follow_symlinks: Annotated[
         bool, Option("--follow-symlinks", help="Follow links to folders.")
     ] = False
+    type: Annotated[
+        str | None,
+        Option(metavar="TYPE", help="pdf, text, md, html, docx, epub, ipynb or code, if unclear."),
+    ] = None
     encoding: Annotated[
         str | None, Option(metavar="NAME", help="Encoding of text files, if detection is wrong.")
     ] = None
@@ -95,8 +99,14 @@ class GenerationOptions:
         float | None, Option(metavar="T", help="0 (default) always gives the same words.")
     ] = None
     seed: Annotated[int | None, Option(metavar="N", help="For a temperature above 0.")] = None
+
+
+@dataclass(frozen=True)
+class AnswerLength:
+    """How long an answer may be."""
+
     max_tokens: Annotated[
-        int | None, Option(metavar="N", help="Longest answer or summary, in tokens.")
+        int | None, Option(metavar="N", help="Longest answer, in tokens.")
     ] = None
 
 
@@ -127,9 +137,9 @@ def flags(options: Any) -> dict[str, Any]:
 
 
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show typer one flag for each field of the option groups among the parameters of `function`."""
+    """Show typer a flag for each field of the option groups that `function` takes."""
     hints = get_type_hints(function, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         group = groups.get(parameter.name)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from typing import TextIO
 
 
 def prepare() -> None:
-    """Write UTF-8 whatever the locale says: a quote from a document must never crash the program."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    """UTF-8 whatever the locale says: a quote from a document must never end the program."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
 
 
@@ -33,10 +35,8 @@ def wants_color(stream: TextIO, no_color: bool = False) -> bool:
 
 def note(message: str) -> None:
     """One line for the person, on stderr. A closed stderr is no reason to stop."""
-    try:
+    with contextlib.suppress(OSError):
         print(message, file=sys.stderr, flush=True)
-    except OSError:
-        pass
 
 
 def abandon_stdout() -> None:

@@ -1,0 +1,110 @@
+"""The model of this command: found, checked and loaded once."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samba_cli import streams
+from samba_cli.config import Settings
+from samba_cli.errors import DeviceError, ModelError
+
+if TYPE_CHECKING:
+    from samba_cli.model import Samba, Tokenizer
+
+BUILT_IN = "samba (built in)"
+
+
+@dataclass(frozen=True)
+class Session:
+    model: Samba
+    tokenizer: Tokenizer
+    folder: str | None  # of the checkpoint; None is the model that comes with the program
+    device: str  # "cpu", "cuda:0"
+
+    @property
+    def name(self) -> str:
+        return Path(self.folder).name if self.folder else BUILT_IN
+
+
+def open_session(settings: Settings, quiet: bool) -> Session:
+    """Load the model the settings name.
+
+    Raises ModelError for a checkpoint that is missing or damaged, DeviceError where the device
+    is not there.
+    """
+    folder = _checkpoint_folder(settings.model)
+    name = folder.name if settings.model else BUILT_IN
+    loading = _Loading(f"loading model {name} ...", quiet)  # before torch: seconds may pass
+    try:
+        import torch
+
+        from samba_cli.model import CheckpointError, Tokenizer, load_checkpoint
+
+        device = _device(settings.device)
+        dtype = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}[settings.dtype]
+        try:
+            model = load_checkpoint(folder, device=device, dtype=dtype)
+            tokenizer = Tokenizer.load(folder)
+        except CheckpointError as error:
+            raise ModelError(f"cannot load the model: {error}") from error
+        except ValueError as error:  # the tokenizer
+            raise ModelError(f"cannot load the tokenizer: {error}") from error
+    finally:
+        loading.end()
+    return Session(model, tokenizer, str(folder) if settings.model else None, device)
+
+
+class _Loading:
+    """A line that says what takes so long; a terminal loses it again when it is over."""
+
+    def __init__(self, text: str, quiet: bool) -> None:
+        self._width = 0
+        if quiet:
+            return
+        if streams.is_terminal(sys.stderr):
+            self._width = len(text)
+            print(text, end="\r", file=sys.stderr, flush=True)
+        else:
+            streams.note(text)
+
+    def end(self) -> None:
+        if self._width:
+            print(" " * self._width, end="\r", file=sys.stderr, flush=True)
+
+
+def _checkpoint_folder(setting: str | None) -> Path:
+    """The folder, checked without torch, so that a slip in --model is told at once."""
+    if setting is None:
+        folder = Path(__file__).parent / "model" / "weights"
+        if not (folder / "model.safetensors").is_file():
+            raise ModelError(
+                f"the built-in model is missing ({folder}); install samba again or give --model"
+            )
+        return folder
+    folder = Path(setting)
+    if not folder.exists():
+        raise ModelError(f"there is no model at {setting}; give --model the folder of a checkpoint")
+    if not folder.is_dir():
+        raise ModelError(f"{setting} is not a folder; give --model the folder of a checkpoint")
+    for file in ("config.json", "tokenizer.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise ModelError(f"{setting} is not a checkpoint: it has no {file}")
+    return folder
+
+
+def _device(setting: str) -> str:
+    import torch
+
+    if setting == "cpu":
+        return "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if setting == "auto":
+        return "cuda:0" if count else "cpu"
+    number = int(setting.partition(":")[2] or 0)
+    if number >= count:
+        there = f"there are {count} GPUs, counted from 0" if count else "no CUDA GPU can be used"
+        raise DeviceError(f"--device {setting}: {there}; use --device cpu")
+    return f"cuda:{number}"
