@@ -105,6 +105,7 @@ class _Writer:
         self._pre = 0
         self._row: list[str] | None = None  # cells of the table row that is open
         self._tables = 0
+        self._items = 0  # list items that are open
         self._blank = True  # the last line written is empty
 
     def write(self, text: str) -> None:
@@ -117,9 +118,12 @@ class _Writer:
 
     def open(self, tag: str) -> None:
         if tag in ("td", "th"):
-            self._line = [] if self._row is not None else self._line
+            if self._tables > 1:  # of a table inside a cell: its text folds into that cell
+                self.write(" ")
+            else:
+                self._line = []
             return
-        if self._row is not None and self._tables:
+        if self._row is not None:
             if tag in _BLOCKS or tag in _HEADINGS or tag == "br":
                 self.write(" ")
             self._pre += tag == "pre"
@@ -130,18 +134,23 @@ class _Writer:
             return
         if tag in _BLOCKS or tag in _HEADINGS:
             self.end_line()
-        if tag in _SPACED or tag in _HEADINGS:
+        if tag in _HEADINGS or tag in _SPACED and not self._items:
             self._space()
         if tag == "tr":
             self._row = []
         elif tag == "li":
-            self._line.append("- ")
+            self._line = ["- "]
+            self._items += 1
         self._pre += tag == "pre"
         self._tables += tag == "table"
 
     def close(self, tag: str) -> None:
         self._pre -= tag == "pre"
         self._tables -= tag == "table"
+        if tag == "li" and self._row is None:
+            self._items -= 1
+            if self._line == ["- "]:
+                self._line = []
         if self._row is not None:
             if tag in ("td", "th") and self._tables <= 1:
                 self._row.append(" ".join("".join(self._line).split()))
@@ -161,7 +170,7 @@ class _Writer:
                 self._blank = True
         elif tag in _BLOCKS:
             self.end_line(keep=tag == "pre")
-            if tag in _SPACED:
+            if tag in _SPACED and not self._items:
                 self._space()
 
     def end_line(self, keep: bool = False) -> None:
@@ -169,7 +178,9 @@ class _Writer:
         text, self._line = "".join(self._line), []
         lines = text.split("\n") if keep else [line.strip() for line in text.split("\n")]
         text = "\n".join(lines).strip("\n")
-        if text.strip() and text != "-":
+        if text == "-" and not keep:
+            self._line = ["- "]  # the item's text is in a block inside it
+        elif text.strip():
             self._put(Block(text + "\n"))
 
     def _put(self, block: Block) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -121,7 +122,7 @@ def _text_parts(source: Source, kind: str, options: SourceOptions) -> Iterator[P
 
 def _check_text(name: str, head: bytes, options: SourceOptions) -> None:
     if options.encoding is not None:
-        sample = next(text.decoded(cast(BinaryIO, io.BytesIO(head)), options.encoding))
+        sample = codecs.getincrementaldecoder(options.encoding)("replace").decode(head)
         if sample.count("\ufffd") * 20 > len(sample):
             raise Problem(name, "decode", f"{name} is not {options.encoding} text: leave out "
                           "--encoding, or give another one.")  # fmt: skip

@@ -24,6 +24,7 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 )
 # Only what texts are really found in: the more candidates, the worse the guess.
 _CANDIDATES = ("cp1252", "cp932", "euc_jp", "gb18030", "big5", "euc_kr", "cp1251", "koi8_r")
+_CYRILLIC = ("cp1251", "koi8_r")
 # Controls that occur in texts: tab, line ends, page feeds, back space (man pages), escape (logs).
 _TEXT_CONTROLS = frozenset("\b\t\n\v\f\r\x1b\x85")
 
@@ -149,8 +150,12 @@ def _bom_encoding(head: bytes) -> str | None:
 
 def _bomless_utf16(head: bytes) -> str | None:
     """UTF-16 without a mark: NULs, and every character an ordinary one in one byte order."""
-    if b"\0" not in head or len(head) < 4:
+    nuls = head.count(0)
+    if not nuls or len(head) < 4:
         return None
+    ascii_bytes = sum(map(head.count, range(32, 127)))
+    if nuls * 4 < len(head) and ascii_bytes * 5 > len(head) * 4:
+        return None  # 8-bit text with some NULs: pairs of its letters pass for CJK characters
     for encoding in ("utf-16-le", "utf-16-be"):
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(head)
@@ -196,8 +201,14 @@ def _guess(sample: bytes) -> str | None:
 
     best = from_bytes(sample, cp_isolation=list(_CANDIDATES), enable_fallback=False).best()
     if best is not None and best.encoding != "ascii":
-        return best.encoding
+        return _likelier_cyrillic(sample) if best.encoding in _CYRILLIC else best.encoding
     return _cp1252_or_none(sample)
+
+
+def _likelier_cyrillic(sample: bytes) -> str:
+    """The two encodings hold capitals where the other has small letters, which are more."""
+    small = {name: sum(map(str.islower, sample.decode(name, "replace"))) for name in _CYRILLIC}
+    return max(_CYRILLIC, key=small.__getitem__)
 
 
 def _cp1252_or_none(sample: bytes) -> str | None:
