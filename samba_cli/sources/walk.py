@@ -6,12 +6,9 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from samba_cli.sources.ignore import Rule, decide, parse_rules
 from samba_cli.sources.options import SourceOptions
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
 
 
 @dataclass(frozen=True)
@@ -19,7 +16,7 @@ class _Rules:
     """The ignore rules of one folder; they speak of paths below `base` (from the top, "a/b/")."""
 
     base: str
-    spec: GitIgnoreSpec
+    rules: tuple[Rule, ...]
 
 
 def folder_files(folder: str, options: SourceOptions) -> Iterator[str]:
@@ -131,9 +128,9 @@ def ignored(path: str, rules: tuple[_Rules, ...]) -> bool:
     The rules nearest to the path decide; within one file the last that matches (gitignore(5)).
     """
     for rule in reversed(rules):
-        include = rule.spec.check_file(path[len(rule.base) :]).include
-        if include is not None:
-            return include
+        decision = decide(rule.rules, path[len(rule.base) :].rstrip("/"), path.endswith("/"))
+        if decision is not None:
+            return decision
     return False
 
 
@@ -164,25 +161,14 @@ def _folder_rules(folder: str, base: str) -> tuple[_Rules, ...]:
 
 
 def _rules_of(path: str, base: str) -> tuple[_Rules, ...]:
-    from pathspec import GitIgnoreSpec
-    from pathspec.patterns.gitignore import GitIgnorePatternError
-
     try:
         if os.path.islink(path):  # git does not follow it either
             return ()
         with open(path, "rb") as file:
-            text = os.fsdecode(file.read().removeprefix(b"\xef\xbb\xbf"))
+            text = os.fsdecode(file.read())
     except OSError:
         return ()
-    lines = []
-    for line in text.split("\n"):
-        line = line.removesuffix("\r")
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except GitIgnorePatternError:
-            continue  # git passes over a pattern that cannot match
-        lines.append(line)
-    return (_Rules(base, GitIgnoreSpec.from_lines(lines)),)
+    return (_Rules(base, parse_rules(text)),)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
