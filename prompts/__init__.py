@@ -39,7 +39,7 @@ def template(name: str, folder: Path | None = None) -> str:
 
 
 def render(
-    name: str, folder: Path | None = None, **fields: str | Sequence[Segment]
+    name: str, /, folder: Path | None = None, **fields: str | Sequence[Segment]
 ) -> list[Segment]:
     """Fill a template. Raises KeyError naming a field that is missing."""
     segments: list[Segment] = []

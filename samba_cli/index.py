@@ -134,6 +134,20 @@ class PassageIndex:
             raise ModelError(f"{path}: made by another version of samba; read the input again.")
         return index
 
+    def copy_to(self, path: Path | str) -> None:
+        """Copy the whole index into a new file. Raises sqlite3.Error."""
+        self.commit()
+        target = sqlite3.connect(path)
+        try:
+            self._connection.backup(target)
+        finally:
+            target.close()
+
+    def seal(self) -> None:
+        """Finish writing: one file without a log beside it, readable from a read-only folder."""
+        self.commit()
+        self._connection.execute("PRAGMA journal_mode=DELETE")
+
     def close(self) -> None:
         """Commit and close; nothing works afterwards."""
         self.commit()
@@ -237,6 +251,11 @@ class PassageIndex:
         ).fetchone()
         skipped = self._connection.execute("SELECT count(*) FROM skipped").fetchone()[0]
         return Counts(documents, one[0], one[1], one[2], one[3], size, skipped)
+
+    def last_id(self) -> int:
+        """The id of the last passage, which is how many there are."""
+        row = self._connection.execute("SELECT max(id) FROM passages").fetchone()
+        return row[0] or 0
 
     def documents(self) -> Iterator[StoredDocument]:
         """The documents that have passages, in reading order."""

@@ -25,7 +25,11 @@ def has_marks(tokenizer: Tokenizer) -> bool:
 
 
 def encode(
-    tokenizer: Tokenizer, name: str, folder: Path | None = None, **fields: str | Sequence[Segment]
+    tokenizer: Tokenizer,
+    name: str,
+    folder: Path | None = None,
+    /,
+    **fields: str | Sequence[Segment],
 ) -> list[int]:
     """Render a template and encode it. Raises KeyError naming a field that is missing."""
     return tokenizer.encode_prompt(_known(tokenizer, render(name, folder, **fields)))

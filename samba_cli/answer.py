@@ -1,0 +1,140 @@
+"""Answering a question: replay the best passages on a copy of the state, generate, check.
+
+What the model writes is believed only as far as the text supports it. Quotes and places come
+from string matches, never from the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from samba_cli.evidence import EvidenceOptions, Scored, find_evidence
+from samba_cli.index import PassageIndex
+from samba_cli.model.generation import Sampling
+from samba_cli.model.samba import Samba
+from samba_cli.model.state import State
+from samba_cli.model.tokenizer import Tokenizer
+from samba_cli.prompting import encode, passages_segments
+from samba_cli.quotes import evidence, quote
+from samba_cli.results import Answer, Evidence
+from samba_cli.text_match import (
+    content_words,
+    names_and_numbers,
+    normalise,
+    occurs,
+    overlap,
+    plausible_sentence,
+)
+from samba_cli.writing import Written, replay_budget, write
+
+# What decides `found`. To be measured on questions with and without an answer in the text.
+FOUND_MARK = -1.0  # the best passage's mark must reach this, or ...
+FOUND_COVERAGE = 0.6  # ... hold this share of the question's content words
+SUPPORTED = 0.6  # share of a free answer's content words that the replayed passages must hold
+QUOTE_COVERAGE = 0.5  # share of the question's words in a passage for its quote to stand in
+_SHORT_ANSWERS = frozenset({"yes", "no", "true", "false"})
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How to answer."""
+
+    max_tokens: int = 96
+    passages: int = 3  # replayed at most; fewer when they do not fit the attention window
+    candidates: int | None = None  # passages that the model scores; None: by device
+    prompts: Path | None = None  # folder of the user's templates
+    temperature: float = 0.0
+    seed: int = 0
+
+
+def answer(
+    question: str,
+    state: State,
+    index: PassageIndex,
+    model: Samba,
+    tokenizer: Tokenizer,
+    options: AnswerOptions = AnswerOptions(),
+) -> Answer:
+    """Answer one question from what was read. `state` and `index` are not changed."""
+    scored = find_evidence(
+        question, index, model, tokenizer, EvidenceOptions(options.candidates, options.prompts)
+    )
+    if not scored or not question.strip():
+        return Answer(question, "", False, ())
+    chosen = _choose(question, scored, model, tokenizer, options)
+    written = _generate(question, chosen, state, model, tokenizer, options)
+    best = chosen[0]
+    plausible = best.mark >= FOUND_MARK or best.coverage >= FOUND_COVERAGE
+    text, extractive = _checked(question, written, chosen, index) if plausible else ("", False)
+    return Answer(question, text, bool(text), _evidence(question, text, chosen), extractive)
+
+
+def _choose(
+    question: str, scored: list[Scored], model: Samba, tokenizer: Tokenizer, options: AnswerOptions
+) -> list[Scored]:
+    """The best passages that fit the attention window together, best first; at least one."""
+    taken = 2 * len(tokenizer.encode(question)) + options.max_tokens + 8
+    room = replay_budget(model, taken)
+    chosen = scored[:1]
+    room -= scored[0].stored.tokens + 2
+    for one in scored[1:]:
+        if len(chosen) == options.passages:
+            break
+        if one.stored.tokens + 2 <= room:
+            chosen.append(one)
+            room -= one.stored.tokens + 2
+    return chosen
+
+
+def _generate(
+    question: str, chosen: Sequence[Scored], state: State, model: Samba, tokenizer: Tokenizer,
+    options: AnswerOptions,
+) -> Written:  # fmt: skip
+    ordered = sorted(chosen, key=lambda one: one.stored.id)
+    texts = [one.stored.passage.text for one in ordered]
+    prompt = encode(
+        tokenizer, "answer", options.prompts,
+        question=question, passages=passages_segments(texts, options.prompts),
+    )  # fmt: skip
+    sampling = Sampling(
+        max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
+        no_repeat_ngram=8,
+    )  # fmt: skip
+    return write(model, tokenizer, state.fork(), prompt, sampling)
+
+
+def _checked(
+    question: str, written: Written, chosen: Sequence[Scored], index: PassageIndex
+) -> tuple[str, bool]:
+    """The answer if the text supports it, else the best quote (True), else nothing."""
+    if written.none:
+        return "", False
+    text = written.text
+    if text and any(occurs(text, one.stored.passage.text) for one in chosen):
+        return text, False
+    if normalise(text).strip(" .!") in _SHORT_ANSWERS:
+        return text, False
+    held = set().union(*(content_words(one.stored.passage.text) for one in chosen))
+    if overlap(content_words(text), held) >= SUPPORTED and all(
+        any(occurs(name, one.stored.passage.text) for one in chosen) or index.contains(name)
+        for name in names_and_numbers(text)
+    ):
+        return text, False
+    for one in chosen:
+        if one.coverage >= QUOTE_COVERAGE:
+            found = quote(one.stored.passage, question, "").text
+            if plausible_sentence(found) or one.stored.passage.kind == "code":
+                return " ".join(found.split()), True
+    return "", False
+
+
+def _evidence(question: str, text: str, chosen: Sequence[Scored]) -> tuple[Evidence, ...]:
+    """Quotes of the passages used: those that hold the answer word for word come first."""
+    places = []
+    for one in chosen:
+        holds = bool(text) and occurs(text, one.stored.passage.text)
+        found = quote(one.stored.passage, question, text)
+        places.append(evidence(one.stored, found, one.score, holds))
+    return tuple(sorted(places, key=lambda place: (not place.verified, -place.score)))

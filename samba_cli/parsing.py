@@ -1,0 +1,164 @@
+"""From documents to pieces ready for the model: cut, encoded and counted, in a thread of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from samba_cli.checkpoint import Position
+from samba_cli.documents import Document, Part, Passage, Skipped
+from samba_cli.errors import SambaError
+from samba_cli.model.tokenizer import Tokenizer
+from samba_cli.passages import cut
+from samba_cli.prompting import encode, has_marks
+
+# Kinds whose text is (about) the file's bytes: only there is the place in the file known.
+_TEXT_KINDS = frozenset({"text", "markdown", "code"})
+_LARGE = 1 << 20  # bytes; inside a larger file of another kind the place in bytes is unknown
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was parsed so far."""
+
+    documents: int = 0
+    characters: int = 0
+    pages: int = 0
+    bytes: int = 0
+    place_known: bool = True  # `bytes` follows the text closely
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One passage as the model reads it; the first of a document begins with its name."""
+
+    ordinal: int  # of the document among those with passages, from 1
+    document: Document
+    passage: Passage
+    tokens: list[int]
+    own: int  # tokens of the passage itself, without the document's name and the mark
+    marked: bool  # the last token asks for the relevance mark
+    digest: str  # chained over all passages so far
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class End:
+    """The input is over."""
+
+    tally: Tally
+
+
+class Changed(Exception):
+    """The input is not what the interrupted read had before its checkpoint."""
+
+
+def parse(
+    stream: Iterable[Document | Skipped],
+    tokenizer: Tokenizer,
+    position: Position,
+    prompts: Path | None = None,
+) -> Iterator[Piece | Skipped | End]:
+    """The pieces behind `position`, in order, with what was skipped, and at last one End.
+
+    Passages before `position` are cut again to verify them, but not encoded. Passages without
+    text other than white space are left out. Raises Changed where the text differs.
+    """
+    counter = _Counter()
+    marks = has_marks(tokenizer)
+    mark = tokenizer.control.get("<|mark|>", -1)
+    seen, digest, problem = 0, "", None
+    for item in stream:
+        if isinstance(item, Skipped):
+            yield item
+            continue
+        first = True
+        for found in _passages(item, counter):
+            if isinstance(found, Skipped):
+                yield (problem := found)
+                continue
+            if first:
+                counter.documents += 1
+            seen += 1
+            digest = _chain(digest, found)
+            if seen == position.passages and digest != position.digest:
+                raise Changed
+            if (
+                seen == position.passages + 1
+                and position.partial
+                and digest != position.next_digest
+            ):
+                raise Changed
+            if seen > position.passages:
+                body = encode(tokenizer, "read_passage", prompts, passage=found.text)
+                head = encode(tokenizer, "read_document", prompts, name=item.name) if first else []
+                marked = marks and body[-1:] == [mark]
+                yield Piece(
+                    counter.documents, item, found, head + body, len(body) - marked, marked,
+                    digest, counter.tally(),
+                )  # fmt: skip
+            first = False
+        if first and problem is None:
+            yield Skipped(item.name, "empty")
+        problem = None
+        counter.end_document(item)
+    if seen < position.passages or (seen == position.passages and position.partial):
+        raise Changed
+    yield End(counter.tally())
+
+
+def _passages(document: Document, counter: _Counter) -> Iterator[Passage | Skipped]:
+    """The passages with text. A document that turns out to be unreadable gives a Skipped."""
+    counter.begin_document(document)
+    problem: list[Skipped] = []
+
+    def parts() -> Iterator[Part]:
+        try:
+            yield from map(counter.count, document.parts())
+        except SambaError as error:  # what came before it stays
+            problem.append(Skipped(document.name, getattr(error, "reason", "unreadable")))
+        except (OSError, UnicodeError):
+            problem.append(Skipped(document.name, "unreadable"))
+
+    for passage in cut(replace(document, parts=parts)):
+        if passage.text and not passage.text.isspace():
+            yield passage
+    yield from problem
+
+
+def _chain(digest: str, passage: Passage) -> str:
+    text = f"{digest}\0{passage.document}\0{passage.char_start}\0{passage.text}"
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.documents = self.characters = self.pages = 0
+        self._bytes = self._inside = 0
+        self._page: int | None = None
+        self._place_known = True
+        self._size: int | None = None
+
+    def begin_document(self, document: Document) -> None:
+        self._page, self._inside, self._size = None, 0, document.size
+        self._place_known = document.kind in _TEXT_KINDS or (document.size or 0) < _LARGE
+
+    def count(self, part: Part) -> Part:
+        self.characters += len(part.text)
+        if part.page is not None and part.page != self._page and not part.text.isspace():
+            self.pages += bool(part.text)
+            self._page = part.page
+        self._inside += len(part.text.encode(errors="replace"))
+        return part
+
+    def end_document(self, document: Document) -> None:
+        self._bytes += document.size if document.size is not None else self._inside
+        self._inside, self._size = 0, None
+
+    def tally(self) -> Tally:
+        inside = self._inside if self._size is None else min(self._inside, self._size)
+        return Tally(
+            self.documents, self.characters, self.pages, self._bytes + inside, self._place_known
+        )

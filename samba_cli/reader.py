@@ -1,0 +1,297 @@
+"""Reading: passages stream through the model chunk by chunk, and only the state stays.
+
+The tokens of the whole input are one stream: a document's name, then its passages, each
+ending in a mark. Chunks of a fixed size are cut from that stream without regard to passages,
+so the state does not depend on where a read was interrupted, bit for bit.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from samba_cli.background import Ahead
+from samba_cli.checkpoint import Position, ReadFolder
+from samba_cli.documents import Document, Skipped
+from samba_cli.errors import SambaError, Unreadable
+from samba_cli.model.samba import Samba
+from samba_cli.model.tokenizer import Tokenizer
+from samba_cli.parsing import Changed, End, Piece, Tally, parse
+from samba_cli.results import Progress, ReadReport
+
+MAX_REPORTED = 1000  # skipped inputs a report names; the index holds all
+_CHUNK = {"cpu": 512}  # tokens in a forward; large ones pay off on accelerators
+_CHUNK_ACCELERATOR = 8192
+_AHEAD = 96  # pieces parsed and encoded in advance: about three accelerator chunks
+_REPORT_EVERY = 0.25  # seconds between calls of `progress`
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read. None means the default of the device."""
+
+    chunk_tokens: int | None = None
+    checkpoint_seconds: float = 20.0  # a read shorter than this writes none
+    checkpoint_tokens: int | None = None  # also after so many tokens
+    total_bytes: int | None = None  # of the whole input, for the progress bar
+    prompts: Path | None = None  # folder of the user's templates
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while reading. `resumable`: the same command goes on after `tokens`."""
+
+    def __init__(self, tokens: int, resumable: bool) -> None:
+        super().__init__(f"interrupted after {tokens:,} tokens")
+        self.tokens = tokens
+        self.resumable = resumable
+
+
+def read(
+    open_stream: Callable[[], Iterable[Document | Skipped]],
+    model: Samba,
+    tokenizer: Tokenizer,
+    folder: ReadFolder,
+    options: ReadOptions = ReadOptions(),
+    progress: Callable[[Progress], None] | None = None,
+) -> ReadReport:
+    """Read all documents into `folder.state`, with their passages in `folder.index`.
+
+    `open_stream` is called once, and again only when the input turns out to have changed since
+    the checkpoint that `folder` resumed from. Raises Unreadable when nothing could be read,
+    Interrupted on Ctrl-C, SambaError when the index cannot be written.
+    """
+    reading = _Reading(model, tokenizer, folder, options, progress)
+    try:
+        with _Interrupts() as interrupts:
+            try:
+                reading.run(open_stream, interrupts)
+            except Changed:
+                folder.note(
+                    "the input changed since the interrupted read; reading it from the start"
+                )
+                folder.start_over()
+                reading = _Reading(model, tokenizer, folder, options, progress)
+                reading.run(open_stream, interrupts)
+    except sqlite3.Error as error:
+        raise SambaError(
+            f"The passages cannot be written to {folder.path} ({error}); free some space there."
+        ) from error
+    return reading.report()
+
+
+class _Reading:
+    def __init__(
+        self, model: Samba, tokenizer: Tokenizer, folder: ReadFolder, options: ReadOptions,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:  # fmt: skip
+        self.model, self.tokenizer, self.folder = model, tokenizer, folder
+        self.options, self.progress = options, progress
+        self.chunk = options.chunk_tokens or _CHUNK.get(model.device.type, _CHUNK_ACCELERATOR)
+        self.start = folder.position
+        self.passages = self.start.passages
+        self.documents = self.start.documents
+        self.digest = self.start.digest
+        self.buffer: list[int] = []  # encoded, not read yet
+        self.waiting: deque[tuple[Piece, int]] = deque()  # pieces and their end in `buffer`
+        self.unsettled: tuple[torch.Tensor, list[Piece]] | None = None
+        self.to_skip = self.start.partial  # tokens of the next piece that were read already
+        self.tally = Tally()
+        self.skipped: list[Skipped] = []
+        self.skipped_count = 0
+        self.began = self.reported = time.monotonic()
+        self.saved = self.began
+        self.tokens_before = self.tokens_saved = self.tokens
+
+    @property
+    def tokens(self) -> int:
+        """Read by the model since the base, interrupted runs included."""
+        return self.folder.state.position - self.folder.base.tokens
+
+    def run(
+        self, open_stream: Callable[[], Iterable[Document | Skipped]], interrupts: _Interrupts
+    ) -> None:
+        pieces = parse(open_stream(), self.tokenizer, self.start, self.options.prompts)
+        with Ahead(pieces, _AHEAD) as ahead:
+            while True:
+                if interrupts.seen:
+                    self._interrupt()
+                piece = ahead.next()
+                if isinstance(piece, End):
+                    tally = piece.tally
+                    break
+                if isinstance(piece, Skipped):
+                    self._skip(piece)
+                elif piece is not None:
+                    self._take(piece)
+                    while len(self.buffer) >= self.chunk and not interrupts.seen:
+                        self._forward(self.chunk)
+                        self._after_chunk()
+        if self.buffer:
+            self._forward(len(self.buffer))
+        self._settle()
+        self.tally = tally
+        self.folder.index.commit()
+        if self.passages == 0:
+            raise Unreadable(self._nothing())
+        if self.folder.checkpoints:  # a long read: also an interrupted answer need not repeat it
+            self.folder.checkpoint(self._position(finished=True))
+        self._tell(finished=True)
+
+    def _skip(self, skipped: Skipped) -> None:
+        self.folder.index.add_skipped(skipped)
+        self.skipped_count += 1
+        if len(self.skipped) < MAX_REPORTED:
+            self.skipped.append(skipped)
+
+    def _take(self, piece: Piece) -> None:
+        self.buffer += piece.tokens[self.to_skip :]
+        self.to_skip = 0
+        self.waiting.append((piece, len(self.buffer)))
+
+    @torch.inference_mode()
+    def _forward(self, count: int) -> None:
+        """Read the first `count` tokens of the buffer; marks only where a passage ends."""
+        done: list[Piece] = []
+        at: list[int] = []
+        while self.waiting and self.waiting[0][1] <= count:
+            piece, end = self.waiting.popleft()
+            done.append(piece)
+            at.append(end - 1)
+        device = self.model.device
+        tokens = torch.tensor([self.buffer[:count]], device=device)
+        places = [place for piece, place in zip(done, at, strict=True) if piece.marked]
+        logits = self.model(
+            tokens, self.folder.state, at=torch.tensor(places, dtype=torch.long, device=device)
+        )
+        self._settle()  # the chunk before this one: its marks are ready while this one runs
+        if places:
+            control = self.tokenizer.control
+            marks = logits[0, :, control["<|yes|>"]] - logits[0, :, control["<|no|>"]]
+        else:
+            marks = torch.empty(0)
+        self.unsettled = (marks, done)
+        del self.buffer[:count]
+        self.waiting = deque((piece, end - count) for piece, end in self.waiting)
+
+    def _settle(self) -> None:
+        """Write the passages of the last chunk, with their marks, to the index."""
+        if self.unsettled is None:
+            return
+        marks, pieces = self.unsettled
+        self.unsettled = None
+        values = iter(marks.tolist())
+        for piece in pieces:
+            base = self.folder.base.documents
+            if piece.ordinal > self.documents:
+                self.folder.index.add_document(piece.document)
+                self.documents = piece.ordinal
+            salience = next(values) if piece.marked else None
+            self.folder.index.add_passage(base + piece.ordinal, piece.passage, piece.own, salience)
+            self.passages += 1
+            self.digest = piece.digest
+            self.tally = piece.tally
+
+    def _after_chunk(self) -> None:
+        now = time.monotonic()
+        every = self.options.checkpoint_tokens
+        if now - self.saved >= self.options.checkpoint_seconds or (
+            every is not None and self.tokens - self.tokens_saved >= every
+        ):
+            self._settle()
+            self.folder.checkpoint(self._position())
+            self.saved, self.tokens_saved = time.monotonic(), self.tokens
+        if now - self.reported >= _REPORT_EVERY:
+            self.reported = now
+            self._tell()
+
+    def _position(self, finished: bool = False) -> Position:
+        """Where the state stands; the last chunk must be settled."""
+        partial, following = self.to_skip, self.start.next_digest if self.to_skip else ""
+        if self.waiting:
+            piece, end = self.waiting[0]
+            partial = len(piece.tokens) - end
+            following = piece.digest if partial else ""
+        return Position(self.passages, self.documents, partial, self.digest, following, finished)
+
+    def _interrupt(self) -> None:
+        self._settle()
+        saved = self.tokens > 0 and self.folder.checkpoint(self._position())
+        raise Interrupted(self.tokens, saved)
+
+    def _tell(self, finished: bool = False) -> None:
+        if self.progress is None:
+            return
+        tally = self.tally
+        self.progress(
+            Progress(
+                tokens=self.tokens,
+                tokens_per_second=self._speed(),
+                documents=tally.documents,
+                current=self.waiting[0][0].document.name if self.waiting else "",
+                bytes_done=tally.bytes if tally.place_known or finished else None,
+                bytes_total=self.options.total_bytes,
+                finished=finished,
+            )
+        )
+
+    def _speed(self) -> float:
+        return (self.tokens - self.tokens_before) / max(time.monotonic() - self.began, 1e-9)
+
+    def _nothing(self) -> str:
+        if self.skipped_count == 1:
+            return f"{self.skipped[0].name}: nothing to read ({self.skipped[0].reason})."
+        if self.skipped:
+            names = ", ".join(f"{one.name} ({one.reason})" for one in self.skipped[:3])
+            more = f" and {self.skipped_count - 3} more" if self.skipped_count > 3 else ""
+            return f"Nothing here can be read: {names}{more}."
+        return "There is nothing to read: no document was found."
+
+    def report(self) -> ReadReport:
+        return ReadReport(
+            documents=self.documents,
+            passages=self.passages,
+            tokens=self.tokens,
+            characters=self.tally.characters,
+            pages=self.tally.pages,
+            bytes=self.tally.bytes,
+            skipped=tuple(self.skipped),
+            skipped_count=self.skipped_count,
+            seconds=time.monotonic() - self.began,
+            tokens_per_second=self._speed(),
+            resumed_at=self.folder.resumed_at,
+            notes=tuple(self.folder.notes),
+        )
+
+
+class _Interrupts:
+    """Turns the first Ctrl-C into a flag: in the middle of a forward the state is no state.
+
+    A second Ctrl-C interrupts at once. Outside the main thread signals stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._before: object = None
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
