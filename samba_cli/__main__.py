@@ -51,7 +51,9 @@ def _parse_and_run(arguments: Sequence[str]) -> int:
 
     stdout = sys.stdout
     try:
-        command: Callable[[], int] | int | None = app(list(arguments), prog_name="samba", standalone_mode=False)
+        command: Callable[[], int] | int | None = app(
+            list(arguments), prog_name="samba", standalone_mode=False
+        )
     except TyperException as error:
         raise UsageError(_usage_sentence(error)) from error
     except SystemExit as stop:  # completion scripts, or a closed pipe while printing help

@@ -30,6 +30,7 @@ class Settings:
     seed: int = 0
     max_tokens: int | None = None  # of one answer or summary
     prompts: str | None = None  # folder whose templates replace ours
+    checkpoint_seconds: float = 20.0  # how often a long read notes where it is
 
 
 def load_settings(
@@ -136,6 +137,13 @@ def _count(value: Any) -> int:
     return number
 
 
+def _seconds(value: Any) -> float:
+    number = float(value)
+    if not number > 0:
+        raise _Wrong("a number of seconds is expected")
+    return number
+
+
 def _seed(value: Any) -> int:
     return int(value)
 
@@ -150,4 +158,5 @@ _CHECKS = {
     "seed": _seed,
     "max_tokens": _count,
     "prompts": _folder,
+    "checkpoint_seconds": _seconds,
 }

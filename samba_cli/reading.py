@@ -122,10 +122,16 @@ def read_input(
             with ReadProgress(verbose=messages.verbose, quiet=messages.quiet) as bar:
                 report = read(
                     stream,
-                    model, tokenizer, folder,
-                    ReadOptions(total_bytes=total_size(wanted.paths), prompts=_folder(settings)),
+                    model,
+                    tokenizer,
+                    folder,
+                    ReadOptions(
+                        total_bytes=total_size(wanted.paths),
+                        prompts=_folder(settings),
+                        checkpoint_seconds=settings.checkpoint_seconds,
+                    ),
                     bar,
-                )  # fmt: skip
+                )
         except ReadInterrupted as stop:
             raise Interrupted(_interrupted(stop.tokens, stop.resumable)) from None
         for page in pages:

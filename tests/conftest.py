@@ -1,6 +1,7 @@
 """Shared by all tests. Without a GPU the Triton kernels run under Triton's interpreter."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
-CONTROL = (
+CONTROL = re.findall(
+    r"\w+",
     "end document passage question answer summary mark yes no none title heading code docstring "
-    "short medium long bullets key value"
-).split()
+    "short medium long bullets key value",
+)
 CONTROL_TOKENS = [f"<|{name}|>" for name in CONTROL] + [f"<|reserved_{i}|>" for i in range(20, 32)]
 
 
@@ -35,8 +37,15 @@ def make_checkpoint(folder: Path, seed: int = 0, int8: bool = False, **sizes: in
 
     config = SambaConfig(
         **{  # type: ignore[arg-type]
-            "vocab_size": 288, "d_model": 32, "n_layer": 4, "d_state": 4, "d_ff": 64,
-            "n_head": 2, "n_kv_head": 1, "window": 256, **sizes,
+            "vocab_size": 288,
+            "d_model": 32,
+            "n_layer": 4,
+            "d_state": 4,
+            "d_ff": 64,
+            "n_head": 2,
+            "n_kv_head": 1,
+            "window": 256,
+            **sizes,
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,3 +59,16 @@ def make_checkpoint(folder: Path, seed: int = 0, int8: bool = False, **sizes: in
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random model: it reads and writes, and what it writes is noise."""
     return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's folders of their own, a contract to ask about, and the tiny model as default."""
+    for kind in ("CONFIG", "DATA", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / ".home" / kind.lower()))
+    monkeypatch.setenv("SAMBA_MODEL", str(tiny_checkpoint))
+    monkeypatch.setenv("SAMBA_DEVICE", "cpu")
+    monkeypatch.chdir(tmp_path)
+    text = "The notice period is thirty days.\n\nAnna Kraus signed in Leipzig on 3 May 2019.\n"
+    (tmp_path / "contract.txt").write_text(text)
+    return tmp_path
