@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--device cpu|cuda] [--tokens 50000 1000000] [--model FOLDER]
 
-Each length runs in a process of its own, through the whole program: file, passages, index, progress,
-model. The text is pseudo-random English-like words from a fixed seed, on disk.
+Each length runs in a process of its own, through the whole program: file, passages, index,
+progress, model. The text is pseudo-random English-like words from a fixed seed, on disk.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-WORDS = (
-    "the of and to in a is that it was for on are with as his they be at one have this from or had "
-    "by hot but some what there we can out other were all your when up use word how said an each she "
-    "which do their time if will way about many then them would write like so these her long make "
-    "thing see him two has look more day could go come did my sound no most number who over know"
-).split()
+WORDS = re.findall(
+    r"\w+",
+    """the of and to in a is that it was for on are with as his they be at one have this from or had
+    by hot but some what there we can out other were all your when up use word how said an each she
+    which do their time if will way about many then them would write like so these her long make
+    thing see him two has look more day could go come did my sound no most number who over know""",
+)
 
 # Runs in the measured process: the program itself, then what the kernel and the device say.
 PROBE = """

@@ -110,11 +110,16 @@ def main() -> None:
     flops = 2 * sum(out * inner * count for out, inner, count in matrices(config))
     attention = 4 * config.d_model * config.window * (config.n_layer // 2)
     report = {
-        "config": args.config, "device": args.device, "dtype": str(dtype), "chunk": chunk,
-        "tokens_read": state.position, "tokens_per_s": round(chunk / seconds),
+        "config": args.config,
+        "device": args.device,
+        "dtype": str(dtype),
+        "chunk": chunk,
+        "tokens_read": state.position,
+        "tokens_per_s": round(chunk / seconds),
         "products_alone_tokens_per_s": round(chunk / products),
         "share_of_products_alone": round(products / seconds, 3),
-        "decode_tokens_per_s": round(1 / decode, 1), "state_mb": round(state.nbytes / 1e6, 2),
+        "decode_tokens_per_s": round(1 / decode, 1),
+        "state_mb": round(state.nbytes / 1e6, 2),
     }
     if cuda:
         ceiling = PEAK_FLOPS / (flops + attention)

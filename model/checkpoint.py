@@ -113,12 +113,16 @@ def _fill(model: Samba, file: Any, device: torch.device, dtype: torch.dtype) -> 
     if missing or foreign:
         what = f"lacks {min(missing)}" if missing else f"has the unknown tensor {min(foreign)}"
         count = len(missing) + len(foreign)
-        raise CheckpointError(f"model.safetensors does not fit its config.json: it {what} ({count} differ)")
+        raise CheckpointError(
+            f"model.safetensors does not fit its config.json: it {what} ({count} differ)"
+        )
     for name, parameter in expected.items():
         tensor = file.get_tensor(name)
         if tensor.shape != parameter.shape:
             wanted, found = list(parameter.shape), list(tensor.shape)
-            raise CheckpointError(f"model.safetensors: {name} is {found}, config.json says {wanted}")
+            raise CheckpointError(
+                f"model.safetensors: {name} is {found}, config.json says {wanted}"
+            )
         target = torch.float32 if name.endswith(_FLOAT32) else dtype
         if tensor.dtype == torch.int8 and quantizable(name, tensor):
             if name + SCALE not in scales:

@@ -85,7 +85,7 @@ class Mamba(nn.Module):
         dt = F.linear(dt, self.dt_proj.weight.to(dt.dtype))  # its bias joins before the softplus
         A = -torch.exp(self.A_log.float())
         y, state.ssm = selective_scan(
-            x, dt, A, B, C, self.D, z, self.dt_proj.bias.float(), state.ssm
+            x, dt, A, B, C, self.D, z, self.dt_proj.bias, state.ssm
         )
         return self.out_proj(y)
 
@@ -147,7 +147,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.embeddings = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(
-            Layer(config, SlidingWindowAttention(config) if config.is_attention(i) else Mamba(config))
+            Layer(
+                config, SlidingWindowAttention(config) if config.is_attention(i) else Mamba(config)
+            )
             for i in range(config.n_layer)
         )
         self.norm_f = RMSNorm(config.d_model, config.norm_eps)
@@ -184,7 +186,7 @@ class Samba(nn.Module):
         return State(layers, model_fingerprint=self.fingerprint)
 
     def hidden(self, tokens: Tensor, state: State) -> Tensor:
-        """Read tokens [B, T] into the state; the residual stream before the last norm, [B, T, D]."""
+        """Read tokens [B, T] into the state; the residual stream before norm_f, [B, T, D]."""
         rotations = rotation(
             state.position, tokens.shape[1], self.config.d_head, self.config.rope_theta, self.device
         )
@@ -212,7 +214,7 @@ class Samba(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> Samba:
-        """Fresh weights, as the paper's repository draws them (microsoft/Samba, lit_gpt/model.py)."""
+        """Fresh weights, drawn as in the paper's repository (microsoft/Samba, lit_gpt/model.py)."""
         generator = torch.Generator().manual_seed(seed)
         c = self.config
 
@@ -243,5 +245,7 @@ class Samba(nn.Module):
             out.weight.mul_(scale)
             layer.mlp.down_proj.weight.mul_(scale)
         if not c.tie_embeddings:
-            self.lm_head.weight.copy_(torch.randn(self.lm_head.weight.shape, generator=generator) * 0.02)
+            self.lm_head.weight.copy_(
+                torch.randn(self.lm_head.weight.shape, generator=generator) * 0.02
+            )
         return self

@@ -35,7 +35,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
-        """From a checkpoint folder. Raises ValueError where tokenizer.json is missing or damaged."""
+        """From a checkpoint folder. Raises ValueError where tokenizer.json cannot be used."""
         path = Path(folder) / "tokenizer.json"
         try:
             raw = path.read_bytes()
@@ -62,7 +62,11 @@ class Tokenizer:
         """A rendered prompt: control tokens are recognised in its template parts only."""
         ids: list[int] = []
         for segment in segments:
-            ids += self._encode_template(segment.text) if segment.control else self.encode(segment.text)
+            ids += (
+                self._encode_template(segment.text)
+                if segment.control
+                else self.encode(segment.text)
+            )
         return ids
 
     def _encode_template(self, text: str) -> list[int]:

@@ -35,7 +35,7 @@ def test_names_are_those_of_flash_linear_attention(tmp_path):
     names = load_file(make_checkpoint(tmp_path / "a") / "model.safetensors").keys()
     mamba = "A_log D conv1d.weight conv1d.bias in_proj.weight x_proj.weight dt_proj.weight "
     mamba = (mamba + "dt_proj.bias out_proj.weight").split()
-    attention = "q_proj.weight k_proj.weight v_proj.weight o_proj.weight".split()
+    attention = ["q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight"]
     layer = "mixer_norm.weight mlp_norm.weight mlp.gate_proj.weight mlp.up_proj.weight "
     layer = (layer + "mlp.down_proj.weight").split()
     expected = {"backbone.embeddings.weight", "backbone.norm_f.weight"}

@@ -1,4 +1,4 @@
-"""The product: cutting the input into chunks in any way gives the same logits and the same state."""
+"""The product: any cut of the input into chunks gives the same logits and the same state."""
 
 from pathlib import Path
 

@@ -27,9 +27,16 @@ def mistral_parts():
 
     c = CONFIG
     config = MistralConfig(
-        hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=1, head_dim=c.d_head,
-        num_attention_heads=c.n_head, num_key_value_heads=c.n_kv_head, rms_norm_eps=c.norm_eps,
-        sliding_window=c.window, rope_theta=c.rope_theta, attn_implementation="eager",
+        hidden_size=c.d_model,
+        intermediate_size=c.d_ff,
+        num_hidden_layers=1,
+        head_dim=c.d_head,
+        num_attention_heads=c.n_head,
+        num_key_value_heads=c.n_kv_head,
+        rms_norm_eps=c.norm_eps,
+        sliding_window=c.window,
+        rope_theta=c.rope_theta,
+        attn_implementation="eager",
     )
     return config, MistralDecoderLayer, MistralMLP, MistralRMSNorm, MistralRotaryEmbedding
 
@@ -56,8 +63,14 @@ def test_logits_equal_the_independent_model():
 
     mistral, DecoderLayer, MLP, Norm, Rotary = mistral_parts()
     mamba = MambaConfig(
-        hidden_size=c.d_model, state_size=c.d_state, conv_kernel=c.d_conv, expand=c.expand,
-        time_step_rank=c.dt_rank, num_hidden_layers=1, use_bias=False, use_conv_bias=True,
+        hidden_size=c.d_model,
+        state_size=c.d_state,
+        conv_kernel=c.d_conv,
+        expand=c.expand,
+        time_step_rank=c.dt_rank,
+        num_hidden_layers=1,
+        use_bias=False,
+        use_conv_bias=True,
     )
     age = torch.arange(50)[:, None] - torch.arange(50)
     mask = torch.zeros(50, 50).masked_fill((age < 0) | (age >= c.window), float("-inf"))
@@ -69,7 +82,11 @@ def test_logits_equal_the_independent_model():
         if c.is_attention(i):
             layer = DecoderLayer(mistral, layer_idx=0).eval()
             copy(
-                layer, prefix, weights, self_attn="mixer", input_layernorm="mixer_norm",
+                layer,
+                prefix,
+                weights,
+                self_attn="mixer",
+                input_layernorm="mixer_norm",
                 post_attention_layernorm="mlp_norm",
             )
             x = layer(

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from samba_cli.summarize import SummaryOptions, summarize
+
 from samba_cli.answer import AnswerOptions, answer
 from samba_cli.checkpoint import open_read_folder
 from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
@@ -28,7 +30,6 @@ from samba_cli.reader import ReadOptions, read
 from samba_cli.results import Evidence
 from samba_cli.sources.load import load
 from samba_cli.sources.options import SourceOptions
-from samba_cli.summarize import SummaryOptions, summarize
 from training.shards import read_shard
 
 Record = dict[str, Any]
@@ -71,15 +72,23 @@ class Program:
             with open_read_folder(None, self.model, self.tokenizer, resume=False) as work:
                 report = read(
                     lambda: load([str(path)], SourceOptions(), None),
-                    self.model, self.tokenizer, work, ReadOptions(), lambda _: None,
+                    self.model,
+                    self.tokenizer,
+                    work,
+                    ReadOptions(),
+                    lambda _: None,
                 )
                 self.tokens += report.tokens
                 parts = (work.state, work.index, self.model, self.tokenizer)
                 for record in records:
                     if record["task"] == "qa":
                         a = answer(record["question"], *parts, AnswerOptions(passages=5))
-                        yield {"id": record["id"], "answer": a.text if a.found else "",
-                               "found": a.found, "evidence": spans(a.evidence)}
+                        yield {
+                            "id": record["id"],
+                            "answer": a.text if a.found else "",
+                            "found": a.found,
+                            "evidence": spans(a.evidence),
+                        }
                     else:
                         focus = record.get("question") or None
                         s = summarize(*parts, SummaryOptions(length=words, focus=focus))
@@ -114,7 +123,9 @@ def main() -> None:
             path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
         scored = subprocess.run(
             [sys.executable, str(args.quality / "score.py"), *map(str, paths)],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         result = {"set": name, "n": len(kept), **json.loads(scored.stdout)}
         (args.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """From a training run to the checkpoint that ships: int8 weights, and what rounding them costs.
 
-    python -m training.export --run RUN --tokenizer model/weights/tokenizer.json --out model/weights
+python -m training.export --run RUN --tokenizer model/weights/tokenizer.json --out model/weights
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bits per byte on held-out text, and by position on documents laid end to end, state carried.
 
-    python -m training.measure_text --model model/weights --text ../shared/data/text/heldout.jsonl.zst
+python -m training.measure_text --model model/weights --text ../shared/data/text/heldout.jsonl.zst
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def losses(model: Samba, tokens: Sequence[int], chunk: int) -> Iterator[torch.Te
     for start in range(0, ids.shape[1] - 1, chunk):
         part = ids[:, start : min(start + chunk, ids.shape[1] - 1)]
         logits = model(part, state)
-        yield F.cross_entropy(logits[0], ids[0, start + 1 : start + 1 + part.shape[1]], reduction="none")
+        yield F.cross_entropy(
+            logits[0], ids[0, start + 1 : start + 1 + part.shape[1]], reduction="none"
+        )
 
 
 def main() -> None:

@@ -30,16 +30,14 @@ def orthogonalize(update: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For 2-D weights. The step has the size of an AdamW step (0.2 sqrt(max side), Liu et al. 2025),
-    so both optimizers share a learning rate. Weight decay is decoupled.
+    """For 2-D weights. A step has the size of an AdamW step (0.2 sqrt(max side), Liu et al.
+    2025), so both optimizers share a learning rate. Weight decay is decoupled.
     """
 
     def __init__(
         self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        )
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:  # type: ignore[override]

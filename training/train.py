@@ -76,7 +76,9 @@ def cross_entropy(model: Samba, hidden: Tensor, targets: Tensor, weights: Tensor
 class Trainer:
     """A model in training: one object per process."""
 
-    def __init__(self, config: SambaConfig, plan: Plan, device: torch.device, compiled: bool) -> None:
+    def __init__(
+        self, config: SambaConfig, plan: Plan, device: torch.device, compiled: bool
+    ) -> None:
         self.plan, self.device = plan, device
         self.model = Samba(config, torch.bfloat16).initialise(plan.seed).to(device)
         self.optimizers = optimizers(self.model, plan)
@@ -96,10 +98,11 @@ class Trainer:
         chance = torch.rand((), generator=torch.Generator().manual_seed(plan.seed + index))
         if self.state is None or chance < 1 / plan.restart:
             self.state = self.model.initial_state(len(tokens))
+        state = self.state
         total = weights.sum()
         if dist.is_initialized():
             dist.all_reduce(total)
-        hidden = self.model.hidden(tokens, self.state)
+        hidden = self.model.hidden(tokens, state)
         rows = max(1, len(tokens) // 4)  # the logits of a quarter of the batch at a time
         leaf = hidden.detach().requires_grad_()
         loss = torch.zeros((), device=self.device)
@@ -109,7 +112,7 @@ class Trainer:
             piece.backward()
             loss += piece.detach()
         hidden.backward(leaf.grad)
-        self.state.detach_()
+        state.detach_()
         parameters = list(self.model.parameters())
         if dist.is_initialized():
             flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
@@ -156,8 +159,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stage", choices=["pretrain", "tune"], required=True)
     parser.add_argument("--corpus", type=Path, required=True, help="folder made by training.corpus")
-    parser.add_argument("--tasks", type=Path, help="folder of the human-made task records")
-    parser.add_argument("--model", type=Path, default=Path("model/weights"), help="config, tokenizer")
+    parser.add_argument(
+        "--model", type=Path, default=Path("model/weights"), help="config, tokenizer"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="training.pt whose weights to begin from")
     parser.add_argument("--steps", type=int, required=True)
@@ -170,14 +174,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--restart", type=int, default=12)
     parser.add_argument("--workers", type=int, default=12, help="data processes per process")
     parser.add_argument("--save-every", type=float, default=120.0, help="seconds")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop (and save) after so long"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-compile", action="store_true")
     return parser.parse_args()
 
 
 def main() -> None:
-    from training.stream import lanes
+    from training.mix import PRETRAINING, TUNING
+    from training.stream import Lanes
 
     args = parse()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -188,8 +195,15 @@ def main() -> None:
     if world > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
     plan = Plan(
-        args.steps, args.lanes, args.length, args.lr, args.warmup, args.decay, args.weight_decay,
-        args.restart, args.seed,
+        args.steps,
+        args.lanes,
+        args.length,
+        args.lr,
+        args.warmup,
+        args.decay,
+        args.weight_decay,
+        args.restart,
+        args.seed,
     )
     config = SambaConfig.from_dict(json.loads((args.model / "config.json").read_text()))
     trainer = Trainer(config, plan, device, compiled=cuda and not args.no_compile)
@@ -198,24 +212,39 @@ def main() -> None:
         first, tokens = trainer.load(args.out / "training.pt", weights_only=False)
     elif args.init:
         first, tokens = trainer.load(args.init, weights_only=True)
-    batches = lanes(
-        args.corpus, args.tasks, args.model, stage=args.stage, lanes=plan.lanes,
-        length=plan.length, seed=plan.seed, rank=rank, world=world, workers=args.workers,
-        first=first,
+    lanes = Lanes(
+        args.corpus,
+        PRETRAINING if args.stage == "pretrain" else TUNING,
+        plan.lanes,
+        plan.length,
+        seed=plan.seed,
+        rank=rank,
+        world=world,
+        workers=args.workers,
+        tokenizer=args.model,
+        start_step=first,
     )
+    batches = iter(lanes)
     started = saved = time.monotonic()
     shown_at, shown_tokens, step = started, tokens, first
     for step in range(first, plan.steps):
         arrays = next(batches)
-        batch = [torch.from_numpy(a).pin_memory().to(device, non_blocking=True) if cuda
-                 else torch.from_numpy(a) for a in arrays]
+        batch = [
+            torch.from_numpy(a).pin_memory().to(device, non_blocking=True)
+            if cuda
+            else torch.from_numpy(a)
+            for a in arrays
+        ]
         loss = trainer.step(step, *batch)
         tokens += plan.lanes * plan.length * world
         if rank == 0 and (step % 20 == 0 or step + 1 == plan.steps):
             now = time.monotonic()
             record = {
-                "step": step, "tokens": tokens, "loss": round(loss.item(), 4),
-                "lr": round(plan.learning_rate(step), 6), "seconds": round(now - started, 1),
+                "step": step,
+                "tokens": tokens,
+                "loss": round(loss.item(), 4),
+                "lr": round(plan.learning_rate(step), 6),
+                "seconds": round(now - started, 1),
                 "tokens_per_s": round((tokens - shown_tokens) / (time.monotonic() - shown_at)),
             }
             shown_at, shown_tokens = time.monotonic(), tokens
@@ -237,6 +266,7 @@ def main() -> None:
             saved = time.monotonic()
         if over:
             break
+    lanes.close()
     if world > 1:
         dist.destroy_process_group()
 
