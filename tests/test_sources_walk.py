@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from samba_cli.documents import Document, Skipped
+from samba_cli.sources.ignore import decide, parse_rules
 from samba_cli.sources.load import load
 from samba_cli.sources.options import SourceOptions
 from samba_cli.sources.walk import folder_files
@@ -140,6 +141,7 @@ ignore_files = st.dictionaries(
 @settings(deadline=None, max_examples=60)
 @given(st.lists(paths, min_size=3, max_size=14), ignore_files)
 @example(["a/b/ab", "a/d"], {"": ["a/*", "!a/b/"]})
+@example(["a/a", "ab"], {"": ["a/a", "a**/*", "!a**/a"]})
 @example(["a/a.x", "b/ab"], {"": ["*.x", "!a/", "a*"]})
 def test_the_walk_agrees_with_git(
     tmp_path_factory: pytest.TempPathFactory, files: list[str], rules: dict[str, list[str]]
@@ -249,3 +251,10 @@ def test_what_a_reader_has_no_use_for_is_left_out(tmp_path: Path) -> None:
         "prose.txt": "read",
         "sub/Cargo.lock": "lock-file",
     }
+
+
+def test_a_pattern_of_many_stars_takes_no_time() -> None:
+    rules = parse_rules("*a*a*a*a*a*a*a*a*a*a*b\n**/a/**/a/**/a/**/b\n")
+    assert decide(rules, "a" * 250, False) is None
+    assert decide(rules, "a/" * 60 + "c", False) is None
+    assert decide(rules, "a" * 250 + "b", False) is True

@@ -89,34 +89,43 @@ def _translate(pattern: str) -> str:
         last = i == len(names) - 1
         if name == "**":
             # "**/" stands for any folders or none, "/**" for everything inside.
-            regex += ".*" if last else "(?:[^/]+/)*"
+            if last or names[i + 1] != "**":
+                regex += ".*" if last else "(?:.*/)?"
         else:
             regex += _translate_name(name) + ("" if last else "/")
     return regex
 
 
 def _translate_name(name: str) -> str:
-    regex, i = "", 0
+    """A name with its stars; between two of them the leftmost match is as good as any other.
+
+    So atomic groups keep a pattern such as `*a*a*a*a*b` from trying every combination.
+    """
+    pieces, i = [""], 0
     while i < len(name):
         char = name[i]
         i += 1
         if char == "*":
             while name[i : i + 1] == "*":
                 i += 1
-            regex += "[^/]*"
+            pieces.append("")
         elif char == "?":
-            regex += "[^/]"
+            pieces[-1] += "[^/]"
         elif char == "\\":
             if i == len(name):
                 raise _NeverMatches
-            regex += re.escape(name[i])
+            pieces[-1] += re.escape(name[i])
             i += 1
         elif char == "[":
             group, i = _translate_class(name, i)
-            regex += group
+            pieces[-1] += group
         else:
-            regex += re.escape(char)
-    return regex
+            pieces[-1] += re.escape(char)
+    first, *others = pieces
+    if not others:
+        return first
+    middle = "".join(f"(?>[^/]*?{piece})" for piece in others[:-1])
+    return f"{first}{middle}[^/]*{others[-1]}"
 
 
 def _translate_class(name: str, i: int) -> tuple[str, int]:

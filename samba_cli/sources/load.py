@@ -170,7 +170,9 @@ def _read(source: Source, options: SourceOptions, report: Report) -> Iterator[Do
         wanted = name_filter(options)
         for member in members(source, options.password):
             if isinstance(member, Skipped):
-                yield member
+                inside = member.name.removeprefix(source.name + "!")
+                if member.reason == "unsafe-name" or wanted(inside):
+                    yield member
             elif wanted(member.member or ""):
                 yield _of_many(member, options, report)
     else:

@@ -37,7 +37,7 @@ def check_options(options: SourceOptions) -> None:
     if options.encoding is not None:
         try:
             # Codecs such as "rot13" or "zlib" are no text encodings: decoding fails at once.
-            b"".decode(options.encoding)
+            b" ".decode(options.encoding, "replace")
             codecs.getincrementaldecoder(options.encoding)
         except LookupError:
             raise UsageError(
