@@ -67,7 +67,7 @@ def answer(
     written = _generate(question, chosen, state, model, tokenizer, options)
     best = chosen[0]
     plausible = best.mark >= FOUND_MARK or best.coverage >= FOUND_COVERAGE
-    text, extractive = _checked(question, written, chosen, index) if plausible else ("", False)
+    text, extractive = checked(question, written, chosen, index) if plausible else ("", False)
     return Answer(question, text, bool(text), _evidence(question, text, chosen), extractive)
 
 
@@ -105,10 +105,14 @@ def _generate(
     return write(model, tokenizer, state.fork(), prompt, sampling)
 
 
-def _checked(
+def checked(
     question: str, written: Written, chosen: Sequence[Scored], index: PassageIndex
 ) -> tuple[str, bool]:
-    """The answer if the text supports it, else the best quote (True), else nothing."""
+    """The answer if the text supports it (False), else the best quote (True), else nothing.
+
+    Supported is what stands in a replayed passage word for word, or uses their words and no
+    name or number that the document does not have.
+    """
     if written.none:
         return "", False
     text = written.text

@@ -246,4 +246,4 @@ def _heading_text(match: re.Match[str], code: bool) -> str:
         for key in ("markdown", "underlined", "numbered", "chapter", "change")
         if groups[key]
     )
-    return text.strip(" \t*_`")
+    return text.strip(" \t*_")

@@ -30,8 +30,13 @@ _ABBREVIATIONS = frozenset(
 
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _CAMEL = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_LIST_MARK = re.compile(r"(?:[-*•+]|\d{1,3}[.)])[ \t]+")
 _END = re.compile(
-    r"[.!?…。！？]+[\"'”’)\]]*(?=\s|$)|[。！？]|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*•+]|\d{1,3}[.)])[ \t])"
+    r"[.!?…。！？]+[\"'”’)\]]*(?=\s|$)|[。！？]"
+    r"|\n[ \t]*\n\s*"
+    r"|\n(?=[ \t]*(?:[-*•+]|\d{1,3}[.)])[ \t])"
+    r"|^\#{1,6}[ \t][^\n]*\n",
+    re.MULTILINE,
 )
 _NUMBER = re.compile(r"\d[\d.,:/\-]*\d|\d")
 _NAME = re.compile(
@@ -126,8 +131,9 @@ def split_identifier(word: str) -> list[str]:
 def sentences(text: str, code: bool = False) -> list[tuple[int, int]]:
     """Spans (start, end) of the sentences, outer whitespace left out; lines when `code`.
 
-    A sentence ends at . ! ? before a space and a plausible beginning, at a blank line and
-    before a list item. Abbreviations and initials do not end one.
+    A sentence ends at . ! ? before a space and a plausible beginning, at a blank line, after a
+    Markdown heading and before a list item, whose mark is left out. Abbreviations and initials
+    do not end one.
     """
     if code:
         ends = [match.end() for match in re.finditer(r"\n", text)]
@@ -138,6 +144,8 @@ def sentences(text: str, code: bool = False) -> list[tuple[int, int]]:
     for end in [*ends, len(text)]:
         piece = text[start:end]
         left = start + len(piece) - len(piece.lstrip())
+        if not code and (mark := _LIST_MARK.match(text, left)):
+            left = mark.end()
         right = start + len(piece.rstrip())
         if right > left:
             spans.append((left, right))
@@ -183,7 +191,8 @@ def names_and_numbers(text: str) -> list[str]:
 
 
 def plausible_sentence(text: str) -> bool:
-    """Whether an extract reads as a sentence of prose: long enough, mostly letters, ends well."""
+    """Whether an extract reads as a sentence of prose: not a heading, a table or a program."""
     letters = sum(character.isalpha() or character.isspace() for character in text)
-    count = len(words(text))
-    return 5 <= count <= 60 and letters >= 0.75 * len(text)
+    if text[:1] == "#" or text.count("|") > 1 or re.search(r"\n(?: {4}|\t)", text):
+        return False
+    return 5 <= len(words(text)) <= 60 and letters >= 0.75 * len(text)

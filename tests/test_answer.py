@@ -1,0 +1,98 @@
+"""Answers: noise from a random model never gets through as an answer; support is required."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from samba_cli.answer import AnswerOptions, answer, checked
+from samba_cli.checkpoint import ReadFolder, open_read_folder
+from samba_cli.documents import Document, Part
+from samba_cli.evidence import Scored
+from samba_cli.model import Samba, Tokenizer, load_checkpoint
+from samba_cli.reader import read
+from samba_cli.writing import Written
+
+TEXT = """# Contract
+
+The notice period is three months for both parties. It begins on the first of a month.
+
+Anna Weber of Hill Street pays 1,250 euros a month to the landlord.
+"""
+QUICK = AnswerOptions(max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_checkpoint: Path) -> tuple[Samba, Tokenizer]:
+    torch.set_num_threads(1)
+    return load_checkpoint(tiny_checkpoint), Tokenizer.load(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def folder(parts: tuple[Samba, Tokenizer]) -> Iterator[ReadFolder]:
+    with open_read_folder(None, *parts) as folder:
+        document = Document("contract.txt", "text", lambda: iter([Part(TEXT, line=1)]))
+        other = Document("b.txt", "text", lambda: iter([Part("Trains leave at noon.", line=1)]))
+        read(lambda: iter([document, other]), *parts, folder)
+        yield folder
+
+
+def test_noise_falls_back_to_a_quote_or_to_nothing(
+    parts: tuple[Samba, Tokenizer], folder: ReadFolder
+) -> None:
+    before = folder.state.fork()
+    first = answer("What is the notice period?", folder.state, folder.index, *parts, QUICK)
+    assert first == answer("What is the notice period?", folder.state, folder.index, *parts, QUICK)
+    assert not first.found or (first.extractive and first.text in TEXT)
+    for one in first.evidence:
+        assert one.document in ("contract.txt", "b.txt") and one.line_start is not None
+        source = TEXT if one.document == "contract.txt" else "Trains leave at noon."
+        assert source[one.char_start : one.char_end] == one.quote
+    for question in ("", "   ", "?!", "<|mark|> <|end|>", "why " * 400):
+        result = answer(question, folder.state, folder.index, *parts, QUICK)
+        assert result.found == bool(result.text)
+    for name, tensor in before.tensors().items():
+        assert torch.equal(tensor, folder.state.tensors()[name])
+
+
+def test_an_answer_needs_support(folder: ReadFolder) -> None:
+    chosen = [Scored(one, 1.0, 1.0, 1.0, 1.0) for one in folder.index.get([1])]
+
+    def check(text: str, none: bool = False) -> tuple[str, bool]:
+        return checked("What is the notice period?", Written(text, none), chosen, folder.index)
+
+    assert check("Three months.") == ("Three months.", False)
+    assert check("the landlord gets 1,250 euros a month") == (
+        "the landlord gets 1,250 euros a month",
+        False,
+    )
+    quote = "The notice period is three months for both parties."
+    assert check("the landlord gets 1,350 euros a month") == (quote, True)
+    assert check("the landlord pays Berta Maier a month") == (quote, True)
+    assert check("completely different words entirely") == (quote, True)
+    assert check("") == (quote, True) and check("", none=True) == ("", False)
+    assert check("Yes.") == ("Yes.", False)
+    chosen[0] = Scored(chosen[0].stored, 1.0, 1.0, 1.0, 0.1)
+    assert check("completely different words entirely") == ("", False)
+
+
+def test_a_model_without_control_tokens_answers_too(
+    parts: tuple[Samba, Tokenizer], tiny_checkpoint: Path
+) -> None:
+    tokenizer = Tokenizer.load(tiny_checkpoint)
+    tokenizer.control = {}
+    with open_read_folder(None, parts[0], tokenizer) as folder:
+        document = Document("contract.txt", "text", lambda: iter([Part(TEXT, line=1)]))
+        read(lambda: iter([document]), parts[0], tokenizer, folder)
+        assert all(one.salience is None for one in folder.index.iterate())
+        result = answer("notice period?", folder.state, folder.index, parts[0], tokenizer, QUICK)
+        assert result.evidence[0].document == "contract.txt"
+
+
+def test_an_empty_memory_has_no_answer(parts: tuple[Samba, Tokenizer]) -> None:
+    with open_read_folder(None, *parts) as folder:
+        result = answer("anything?", folder.state, folder.index, *parts)
+        assert (result.found, result.evidence) == (False, ())
