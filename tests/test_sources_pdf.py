@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,15 @@ def test_pypdf_reads_what_pdfium_cannot_open(
     document, parts, _ = read(write_pdf(tmp_path / "a.pdf", ["one", "two"]))
     assert document.title == "A Report"
     assert [(part.page, part.text.strip()) for part in parts] == [(1, "one"), (2, "two")]
+
+
+def test_pages_are_read_in_threads_beside_each_other(tmp_path: Path) -> None:
+    for i in range(4):
+        write_pdf(tmp_path / f"{i}.pdf", [f"file {i} page {page}" for page in range(20)])
+    documents = [item for item in load([str(tmp_path)]) if isinstance(item, Document)]
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda document: [p.text for p in document.parts()], documents))
+    assert texts == [[f"file {i} page {page}\n" for page in range(20)] for i in range(4)]
 
 
 def test_a_pdf_on_standard_input(tmp_path: Path) -> None:

@@ -258,3 +258,21 @@ def test_a_pattern_of_many_stars_takes_no_time() -> None:
     assert decide(rules, "a" * 250, False) is None
     assert decide(rules, "a/" * 60 + "c", False) is None
     assert decide(rules, "a" * 250 + "b", False) is True
+
+
+def test_a_repository_cannot_run_programs(tmp_path: Path) -> None:
+    make(tmp_path, {"a.py": "1"})
+    init(tmp_path)
+    program = tmp_path / ".git" / "monitor"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    git(tmp_path, "config", "core.fsmonitor", str(program))
+    assert list(folder_files(str(tmp_path), ALL)) == ["a.py"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_environment_of_a_git_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, {".gitignore": "*.log\n", "sub/a.py": "1", "sub/a.log": "1"})
+    init(tmp_path)
+    monkeypatch.setenv("GIT_DIR", ".git")
+    assert list(folder_files(str(tmp_path / "sub"), ALL)) == ["a.py"]

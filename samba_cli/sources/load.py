@@ -139,8 +139,8 @@ def _named_file(path: str, options: SourceOptions, report: Report) -> Iterator[D
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISFIFO(mode):  # process substitution: <(command)
-            with open(path, "rb") as pipe:
-                yield from _stream(name, pipe, options, report)
+            pipe = open(path, "rb")  # noqa: SIM115  read by Document.parts(), maybe much later
+            yield from _stream(name, pipe, options, report)
             return
         if not stat.S_ISREG(mode):
             raise Problem(name, "special")
@@ -182,6 +182,8 @@ def _read(source: Source, options: SourceOptions, report: Report) -> Iterator[Do
 def _folder(
     folder: str, options: SourceOptions, report: Report, seen: set[str]
 ) -> Iterator[Document | Skipped]:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise Problem(shown(folder), "permission")
     for path in folder_files(folder, options):
         full = str(Path(folder) / path)
         try:

@@ -24,6 +24,7 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 )
 # Only what texts are really found in: the more candidates, the worse the guess.
 _CANDIDATES = ("cp1252", "cp932", "euc_jp", "gb18030", "big5", "euc_kr", "cp1251", "koi8_r")
+_NOT_LEADING = bytes(range(0xC0))  # ASCII, and what continues a character of UTF-8
 _CYRILLIC = ("cp1251", "koi8_r")
 # Controls that occur in texts: tab, line ends, page feeds, back space (man pages), escape (logs).
 _TEXT_CONTROLS = frozenset("\b\t\n\v\f\r\x1b\x85")
@@ -75,12 +76,12 @@ def find_encoding(stream: BinaryIO, whole: bool = True) -> str | None:
     start, multibyte, chunk = 0, 0, head
     while True:
         try:
-            text = decoder.decode(chunk, final=whole and not chunk)
+            decoder.decode(chunk, final=whole and not chunk)
         except UnicodeDecodeError:
             break
         if not chunk:
             return "utf-8"
-        multibyte += 0 if text.isascii() else sum(char > "\x7f" for char in text)
+        multibyte += len(chunk.translate(None, _NOT_LEADING))
         start += len(chunk)
         chunk = stream.read(_CHUNK_BYTES)
     stream.seek(max(0, start - 4))
@@ -108,9 +109,13 @@ def decoded(stream: BinaryIO, encoding: str) -> Iterator[str]:
 def clean(text: str) -> str:
     """Without NULs and lone surrogates, which neither SQLite nor UTF-8 output can hold."""
     text = text.replace("\0", "\ufffd")
-    if text.isascii() or text.isprintable():
+    if text.isascii():
         return text
-    return text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("utf-8")
+    return text
 
 
 def decode_bytes(data: bytes, encoding: str | None = None) -> str:
@@ -134,14 +139,6 @@ def line_parts(chunks: Iterable[str], heading: str | None = None) -> Iterator[Pa
             buffer = buffer[cut:]
     if buffer:
         yield Part(buffer, line=line, heading=heading)
-
-
-def _has_surrogate(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _bom_encoding(head: bytes) -> str | None:

@@ -69,17 +69,14 @@ def git_files(folder: str) -> list[str] | None:
     A folder that is itself ignored is not asked of git: who names it wants it read.
     """
     try:
-        if _git(folder, "rev-parse", "--is-inside-work-tree").strip() != b"true":
+        if _git(folder, "rev-parse", "--is-inside-work-tree") != b"true\n":
             return None
-        if (
-            subprocess.run(
-                ["git", "-C", folder, "check-ignore", "-q", "."], capture_output=True, check=False
-            ).returncode
-            == 0
-        ):
+        if _git(folder, "check-ignore", "-q", ".") is not None:
             return None
         listed = _git(folder, "ls-files", "-co", "--exclude-standard", "-z")
-    except (OSError, subprocess.CalledProcessError):
+    except OSError:  # there is no git
+        return None
+    if listed is None:
         return None
     # A file with merge conflicts is listed once per side.
     paths = {os.fsdecode(path) for path in listed.split(b"\0") if path}
@@ -87,9 +84,21 @@ def git_files(folder: str) -> list[str] | None:
     return sorted(present, key=lambda path: path.split("/"))
 
 
-def _git(folder: str, *arguments: str) -> bytes:
-    command = ["git", "-C", folder, *arguments]
-    return subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL).stdout
+def _git(folder: str, *arguments: str) -> bytes | None:
+    """What git prints; None where it ends with an error.
+
+    The configuration of a repository may name a program as its file system monitor: it is not
+    run. In a git hook the environment speaks of another repository: it is not heard.
+    """
+    places = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
+    run = subprocess.run(
+        ["git", "-C", folder, "-c", "core.fsmonitor=false", *arguments],
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if name not in places},
+    )
+    return run.stdout if run.returncode == 0 else None
 
 
 def _walk(
