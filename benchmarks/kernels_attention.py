@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 import triton
@@ -33,8 +34,8 @@ SHAPES = [
 ]
 
 
-def median_ms(function) -> float:
-    return triton.testing.do_bench(function, return_mode="median")
+def median_ms(function: Callable[[], object]) -> float:
+    return float(triton.testing.do_bench(function, return_mode="median"))  # type: ignore[arg-type]
 
 
 def distance(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -60,8 +61,8 @@ def check(batch: int, past: int, H: int, H_kv: int, d: int, window: int) -> floa
     k, v = (torch.randn(batch, past + T, H_kv, d, device="cuda").bfloat16() for _ in "kv")
     do = torch.randn_like(q)
     inputs = [t.requires_grad_() for t in (q, k, v)]
-    wide = [t.detach().float().requires_grad_() for t in inputs]
-    out, expected = window_attention(*inputs, window), window_attention_ref(*wide, window)
+    wq, wk, wv = wide = [t.detach().float().requires_grad_() for t in inputs]
+    out, expected = window_attention(q, k, v, window), window_attention_ref(wq, wk, wv, window)
     grads = torch.autograd.grad(out, inputs, do)
     expected_grads = torch.autograd.grad(expected, wide, do.float())
     pairs = zip((out, *grads), (expected, *expected_grads), strict=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
@@ -22,8 +24,8 @@ COPY_TB_PER_S = 4.3  # measured copy bandwidth of an H200
 SHAPES = [(1, 4096, 1024), (1, 16384, 1024), (1, 16384, 4096), (1, 131072, 4096), (8, 4096, 1024)]
 
 
-def median_ms(function) -> float:
-    return triton.testing.do_bench(function, return_mode="median")
+def median_ms(function: Callable[[], object]) -> float:
+    return float(triton.testing.do_bench(function, return_mode="median"))  # type: ignore[arg-type]
 
 
 def distance(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -40,10 +42,10 @@ def bench(batch: int, T: int, E: int, tune: bool) -> None:
     weight, bias = torch.randn(E, 4, device="cuda"), torch.randn(E, device="cuda")
     state = torch.randn(batch, E, 3, device="cuda", dtype=torch.bfloat16)
     dy, dfinal = torch.randn(batch, T, E, device="cuda").bfloat16(), torch.randn_like(state)
-    inputs = [t.detach().requires_grad_() for t in (x, weight, bias, state)]
+    inputs: list[Any] = [t.detach().requires_grad_() for t in (x, weight, bias, state)]
     y, final = causal_conv1d(*inputs)
     grads = torch.autograd.grad([y, final], inputs, [dy, dfinal])
-    wide = [t.detach().float().requires_grad_() for t in inputs]
+    wide: list[Any] = [t.detach().float().requires_grad_() for t in inputs]
     outs = causal_conv1d_ref(*wide)
     expected = torch.autograd.grad(outs, wide, [dy.float(), dfinal.float()])
     errors = [distance(a, e) for a, e in zip((y, final, *grads), (*outs, *expected), strict=True)]

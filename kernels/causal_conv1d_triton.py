@@ -6,6 +6,9 @@ activation (dz) and leaves a partial sum of dweight and dbias per tile, which ar
 afterwards in a fixed order; pass two correlates dz with the weights.
 """
 
+# Triton's types know neither launch options nor what its language does to a function.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false
 from __future__ import annotations
 
 import torch

@@ -1,5 +1,8 @@
 """RMSNorm in Triton, with the residual addition fused in: one read and one write per element."""
 
+# Triton's types know neither launch options nor what its language does to a function.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false
 from __future__ import annotations
 
 import torch

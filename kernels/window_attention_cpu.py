@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from samba_cli.kernels.window_attention_ref import band
 
-BLOCK_QUERIES = 128
+BLOCK_QUERIES = 128  # 32 to 256 differ by less than a tenth
 
 
 def window_attention_cpu(
@@ -48,6 +48,8 @@ def window_attention_decode_cpu(
     batch, _, H, d = q.shape
     W, H_kv = keys.shape[1:3]
     mask = None
+    if isinstance(count, torch.Tensor) and not (count.is_cuda or torch.compiler.is_compiling()):
+        count = int(count)
     if isinstance(count, torch.Tensor):  # stays on its device: reading it would stop a graph
         mask = (torch.arange(W, device=q.device) < count.to(q.device)).expand(H // H_kv, W)
     else:

@@ -5,6 +5,9 @@ visits the key blocks that meet its band, and masks only those at the band's two
 are kept in base 2 (scale times log2 e), the softmax and both accumulators in fp32.
 """
 
+# Triton's types know neither launch options nor what its language does to a function.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -32,7 +35,8 @@ class Blocks:
 def forward_blocks(T: int, head_dim: int, dtype: torch.dtype) -> Blocks:
     """Blocks of the forward kernel. Few distinct answers, so that lengths do not recompile."""
     if dtype == torch.float32:  # multiply-adds without tensor cores: registers are the limit
-        return Blocks(16 if T <= 16 else 64, 32, 4, 2)
+        rows = 64 if head_dim <= 64 else 32
+        return Blocks(16 if T <= 16 else rows, 32, 8, 1)
     if T <= 16:
         return Blocks(16, 64, 4, 3)
     if T <= 64:
