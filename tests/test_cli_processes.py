@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import QUESTION, ROOT, finish, start
+from cli import QUESTION, ROOT, finish, run, start
 
 pytestmark = pytest.mark.usefixtures("home")
 HEAVY = "torch triton numpy pydantic pypdf pypdfium2 tokenizers safetensors rich prompt_toolkit".split()
@@ -77,7 +77,7 @@ def test_killed_and_interrupted_reads_resume(
 ) -> None:
     """kill -9, then Ctrl-C, then to the end: the state is that of one undisturbed read."""
     monkeypatch.setenv("SAMBA_CHECKPOINT_SECONDS", "0.1")
-    lines = [f"Line {i}: the notice period of flat {i} is {i % 90 + 1} days.\n" for i in range(700)]
+    lines = [f"Line {i}: the notice period of flat {i} is {i % 90 + 1} days.\n" for i in range(400)]
     (home / "long.txt").write_text("".join(lines))
     arguments = ("ask", QUESTION, "long.txt", "--json", "--verbose")
 
@@ -89,20 +89,20 @@ def test_killed_and_interrupted_reads_resume(
         raise AssertionError(f"{pattern} was never said; exit code {process.wait()}")
 
     process = start(*arguments)
-    until(process, r"^[123]0%: ")
+    until(process, r"^\d+%: \d")
     process.send_signal(signal.SIGKILL)
     finish(process)
 
     process = start(*arguments)
     until(process, "resuming after")
-    until(process, r"^[4567]0%: ")
+    until(process, r"^\d+%: \d")
     process.send_signal(signal.SIGINT)
     stopped = finish(process)
     assert stopped.code == 130
     assert "the same command goes on from there" in stopped.sentence
     assert stopped.json["error"]["kind"] == "interrupted"
 
-    resumed, whole = finish(start(*arguments)), finish(start(*arguments))
+    resumed, whole = run(*arguments), run(*arguments)
     assert resumed.code == whole.code == 0
     assert "before the interruption" in resumed.stderr
     assert "resuming" not in whole.stderr  # the finished read left nothing behind
