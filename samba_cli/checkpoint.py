@@ -7,6 +7,7 @@ place is what makes a checkpoint valid. Rows that the index got later are delete
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -106,7 +107,7 @@ class ReadFolder:
         self._note(sentence)
 
     def begin(self) -> None:
-        """Start from nothing, or from the memory that is continued. Raises OSError, sqlite3.Error."""
+        """Start from nothing, or from the memory continued. Raises OSError, sqlite3.Error."""
         if self._from is not None:
             with PassageIndex.open(self._from / INDEX) as source:
                 source.copy_to(self._file(INDEX))
@@ -213,10 +214,8 @@ class ReadFolder:
         if self._done:
             return
         self._done = True
-        try:
+        with contextlib.suppress(sqlite3.Error):  # a full disk: what was committed is consistent
             self.index.close()
-        except sqlite3.Error:
-            pass  # a full disk: what was committed before is consistent
         if kind is None or not self.checkpoints or not self.resumable:
             self._remove()
         elif self._lock is not None:

@@ -29,7 +29,8 @@ CREATE TABLE passages(id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENC
     page_start INTEGER, page_end INTEGER, line_start INTEGER, line_end INTEGER,
     heading TEXT, terms TEXT NOT NULL, tokens INTEGER NOT NULL, salience REAL);
 CREATE INDEX passages_of ON passages(document);
-CREATE TABLE skipped(id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL, page INTEGER);
+CREATE TABLE skipped(id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL,
+    page INTEGER);
 CREATE VIRTUAL TABLE passages_fts USING fts5(text, heading, terms, content='passages',
     content_rowid='id', tokenize='porter unicode61');
 CREATE TRIGGER passages_added AFTER INSERT ON passages BEGIN
@@ -130,7 +131,7 @@ class PassageIndex:
                 f"{path}: the passage index is damaged ({problem}); read the input again."
             )
         if found != FORMAT:
-            connection.close()
+            index.close()
             raise ModelError(f"{path}: made by another version of samba; read the input again.")
         return index
 
@@ -243,8 +244,8 @@ class PassageIndex:
         """How much was read, of all reads into this index."""
         one = self._connection.execute(
             "SELECT count(*), coalesce(sum(tokens), 0), coalesce(sum(char_end - char_start), 0),"
-            " count(DISTINCT CASE WHEN page_start IS NOT NULL THEN document || '.' || page_start END)"
-            " FROM passages"
+            " count(DISTINCT CASE WHEN page_start IS NOT NULL"
+            "  THEN document || '.' || page_start END) FROM passages"
         ).fetchone()
         documents, size = self._connection.execute(
             "SELECT count(*), coalesce(sum(size), 0) FROM documents"
@@ -260,8 +261,9 @@ class PassageIndex:
     def documents(self) -> Iterator[StoredDocument]:
         """The documents that have passages, in reading order."""
         rows = self._connection.execute(
-            "SELECT d.id, d.name, d.kind, d.title, d.size, count(*), min(p.id), max(p.id), sum(p.tokens)"
-            " FROM documents d JOIN passages p ON p.document = d.id GROUP BY d.id ORDER BY d.id"
+            "SELECT d.id, d.name, d.kind, d.title, d.size, count(*), min(p.id), max(p.id),"
+            " sum(p.tokens) FROM documents d JOIN passages p ON p.document = d.id"
+            " GROUP BY d.id ORDER BY d.id"
         )
         return (StoredDocument(*row) for row in rows)
 
@@ -330,7 +332,8 @@ class PassageIndex:
         first, last = within or (1, 2**62)
         rows = self._connection.execute(
             "SELECT rowid, -bm25(passages_fts, 1.0, 0.6, 0.5) AS score FROM passages_fts"
-            " WHERE passages_fts MATCH ? AND rowid BETWEEN ? AND ? ORDER BY score DESC, rowid LIMIT ?",
+            " WHERE passages_fts MATCH ? AND rowid BETWEEN ? AND ?"
+            " ORDER BY score DESC, rowid LIMIT ?",
             (match, first, last, k),
         )
         return rows.fetchall()

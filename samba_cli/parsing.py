@@ -1,4 +1,4 @@
-"""From documents to pieces ready for the model: cut, encoded and counted, in a thread of their own."""
+"""From documents to pieces ready for the model: cut, encoded and counted, ahead of it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def parse(
     """The pieces behind `position`, in order, with what was skipped, and at last one End.
 
     Passages before `position` are cut again to verify them, but not encoded. Passages without
-    text other than white space are left out. Raises Changed where the text differs.
+    text other than white space are left out. Raises Changed where the text differs, and what a
+    document raised where nothing at all could be read.
     """
     counter = _Counter()
     marks = has_marks(tokenizer)
@@ -106,6 +107,8 @@ def parse(
         counter.end_document(item)
     if seen < position.passages or (seen == position.passages and position.partial):
         raise Changed
+    if seen == 0 and counter.problem is not None:
+        raise counter.problem
     yield End(counter.tally())
 
 
@@ -119,6 +122,7 @@ def _passages(document: Document, counter: _Counter) -> Iterator[Passage | Skipp
             yield from map(counter.count, document.parts())
         except SambaError as error:  # what came before it stays
             problem.append(Skipped(document.name, getattr(error, "reason", "unreadable")))
+            counter.problem = counter.problem or error
         except (OSError, UnicodeError):
             problem.append(Skipped(document.name, "unreadable"))
 
@@ -140,6 +144,7 @@ class _Counter:
         self._page: int | None = None
         self._place_known = True
         self._size: int | None = None
+        self.problem: SambaError | None = None  # the first one of all documents
 
     def begin_document(self, document: Document) -> None:
         self._page, self._inside, self._size = None, 0, document.size

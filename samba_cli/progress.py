@@ -1,4 +1,4 @@
-"""Showing how far a read has come, on stderr: a bar on a terminal, else lines at -v, else nothing."""
+"""How far a read has come, on stderr: a bar on a terminal, else lines at -v, else nothing."""
 
 from __future__ import annotations
 
@@ -70,10 +70,9 @@ class ReadProgress:
         if share is None or int(share * 10) <= self._told:
             return
         self._told = int(share * 10)
+        speed = f"{progress.tokens_per_second:,.0f} tok/s"
         print(
-            f"{self._told * 10}%: {progress.tokens:,} tokens, {progress.tokens_per_second:,.0f} tok/s",
-            file=sys.stderr,
-            flush=True,
+            f"{self._told * 10}%: {progress.tokens:,} tokens, {speed}", file=sys.stderr, flush=True
         )
 
 

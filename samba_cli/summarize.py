@@ -55,7 +55,7 @@ def summarize(
     tokenizer: Tokenizer,
     options: SummaryOptions = SummaryOptions(),
 ) -> Summary:
-    """Summarise all that was read. `state` and `index` are not changed; empty for an empty index."""
+    """Summarise all that was read; empty for an empty index. `state` and `index` do not change."""
     return _Summarizing(state, index, model, tokenizer, options).run()
 
 
@@ -112,7 +112,7 @@ class _Summarizing:
     def _summary_of(
         self, passages: Sequence[StoredPassage], title: str | None, count: int
     ) -> list[SummarySentence]:
-        """A checked summary of some passages, in about `count` words; exact sentences if need be."""
+        """A checked summary of passages in about `count` words; an exact sentence if need be."""
         texts = [one.passage.text for one in passages]
         said: list[SummarySentence] = []
         for text in self._generate(texts, count):

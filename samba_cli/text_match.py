@@ -18,14 +18,14 @@ STOP_WORDS = frozenset(
     or other our out over own per please same shall she should so some such tell than that the
     their them then there these they this those through thus to too under until up upon us very
     was we were what when where whether which while who whom whose why will with within without
-    would yet you your does's explain describe find give list show""".split()
+    would yet you your does's explain describe find give list show""".split()  # noqa: SIM905
 )
 
 _ABBREVIATIONS = frozenset(
     """mr mrs ms dr prof sr jr st mt vs etc e.g i.e cf al fig figs eq eqs sec secs ch chap vol no
     nos pp p ed eds inc ltd co corp approx dept est gen col sgt capt lt gov sen rep rev hon jan
     feb mar apr jun jul aug sep sept oct nov dec u.s u.k u.n a.m p.m ph.d art para ref refs resp
-    viz ca""".split()
+    viz ca""".split()  # noqa: SIM905
 )
 
 _WORD = re.compile(r"\w+(?:['’]\w+)?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,7 +159,8 @@ from samba_cli.reader import ReadOptions, read
 from tests.test_reader import documents
 model, tokenizer = load_checkpoint(sys.argv[1]), Tokenizer.load(sys.argv[1])
 with open_read_folder(Path(sys.argv[2]), model, tokenizer) as folder:
-    read(documents(400), model, tokenizer, folder, ReadOptions(chunk_tokens=64, checkpoint_tokens=64))
+    options = ReadOptions(chunk_tokens=64, checkpoint_tokens=64)
+    read(documents(400), model, tokenizer, folder, options)
 """
 
 
@@ -221,6 +223,18 @@ def test_a_folder_that_cannot_hold_checkpoints_only_warns(
         held.state = state
 
 
+def test_a_failing_checkpoint_does_not_stop_the_read(
+    parts: tuple[Samba, Tokenizer], tmp_path: Path
+) -> None:
+    def stream() -> Iterator[Document | Skipped]:
+        yield from documents(1)()
+        shutil.rmtree(tmp_path / "read")  # as a full disk: nothing can be written there any more
+        yield from documents(1)()
+
+    report, _, _ = run(parts, stream, path=tmp_path / "read")
+    assert report.documents == 2 and "no checkpoint could be written" in report.notes[0]
+
+
 def test_nothing_readable_is_an_error_and_empty_documents_are_reported(
     parts: tuple[Samba, Tokenizer],
 ) -> None:
@@ -241,7 +255,7 @@ def test_nothing_readable_is_an_error_and_empty_documents_are_reported(
         yield from blank()
 
     report, _, stored = run(parts, broken)
-    assert [one.reason for one in report.skipped] == ["unreadable", "empty"] and not stored == []
+    assert [one.reason for one in report.skipped] == ["unreadable", "empty"] and stored
 
 
 def test_pages_are_counted(parts: tuple[Samba, Tokenizer]) -> None:
