@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samba_cli.kernels.grad_mode import needs_grad
 from samba_cli.kernels.selective_scan_ref import selective_scan_ref
 
-BLOCK_VALUES = 1 << 17  # K * batch * N * E values in a buffer: 512 KiB of fp32
+BLOCK_VALUES = 1 << 18  # K * batch * N * E values in a buffer: 1 MiB of fp32
 
 
 def selective_scan_cpu(
@@ -33,10 +34,12 @@ def selective_scan_cpu(
 ) -> tuple[Tensor, Tensor]:
     """Same contract as `selective_scan`. With gradients it is the differentiable reference."""
     inputs = (u, delta, A, B, C, D, z, delta_bias, state)
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+    if needs_grad(*inputs):
         return selective_scan_ref(*inputs)
 
     batch, length, channels = u.shape
+    if length == 1:
+        return _step(*inputs)
     n = A.shape[1]
     output_dtype = u.dtype
     # Time first: the tokens of a block are then one contiguous slab.
@@ -54,6 +57,7 @@ def selective_scan_cpu(
     block = max(1, min(length, BLOCK_VALUES // (batch * n * channels)))
     decays = u.new_empty(block, batch, n, channels)
     states = u.new_empty(block, batch, n, channels)
+    tokens = list(zip(decays, states, strict=True))
     y = u.new_empty(length, batch, 1, channels)
     for start in range(0, length, block):
         stop = min(start + block, length)
@@ -62,7 +66,7 @@ def selective_scan_cpu(
         torch.exp2(decay, out=decay)
         torch.mul(dtu[start:stop], B[start:stop], out=path)
         previous = h
-        for decay_t, path_t in zip(decay, path, strict=True):
+        for decay_t, path_t in tokens[: stop - start]:
             previous = path_t.addcmul_(decay_t, previous)
         h.copy_(previous)
         torch.matmul(C[start:stop], path, out=y[start:stop])
@@ -73,3 +77,28 @@ def selective_scan_cpu(
     if z is not None:
         y.mul_(F.silu(z.transpose(0, 1).float()))
     return y.transpose(0, 1).contiguous().to(output_dtype), h.transpose(1, 2).contiguous()
+
+
+def _step(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    state: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One token (decoding), in the state's own layout."""
+    x = u[:, 0].float()
+    dt = F.softplus(delta[:, 0].float() if delta_bias is None else delta[:, 0] + delta_bias)
+    decay = (dt[:, :, None] * (A.float() * math.log2(math.e))).exp2_()
+    h = torch.zeros_like(decay) if state is None else decay.mul_(state)
+    h = torch.baddbmm(h, (dt * x)[:, :, None], B.float())
+    y = torch.bmm(h, C.float().transpose(1, 2))[:, :, 0]
+    if D is not None:
+        y.addcmul_(x, D.float())
+    if z is not None:
+        y.mul_(F.silu(z[:, 0].float()))
+    return y[:, None].to(u.dtype), h

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samba_cli.kernels.grad_mode import needs_grad
 from samba_cli.kernels.selective_scan_triton import CHUNK, scan_forward
 from samba_cli.kernels.selective_scan_triton_backward import scan_backward
 
@@ -104,6 +105,8 @@ def selective_scan_triton(
     if delta_bias is not None:
         delta_bias = delta_bias.contiguous()
     inputs = (u, delta, A, B, C, D, z, delta_bias, state)
-    keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    keep = needs_grad(*inputs)
+    if not keep and not torch.compiler.is_compiling():
+        return scan_forward(*inputs, keep=False)[:2]  # saves the operator's dispatch in decoding
     y, final, _ = torch.ops.samba.selective_scan(*inputs, keep)
     return y, final

@@ -25,10 +25,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK_E = 32  # channels of a program
+BLOCK_E = 64  # channels of a program
 NUM_WARPS = 1
+SPREAD = True  # the states of a channel over 4 threads, or all in one
 PROGRAMS_PER_SM = 12  # what fills a multiprocessor
-CHUNK = 64  # tokens between the states that the forward keeps for the backward
+CHUNK = 32  # tokens between the states that the forward keeps for the backward
 MIN_SEGMENT = 128  # tokens; a multiple of CHUNK
 
 LOG2E = tl.constexpr(math.log2(math.e))
@@ -58,15 +59,16 @@ def softplus(x):
 # Lengths and strides change from call to call: specialising on them would only recompile. Not
 # knowing the channel stride also keeps the compiler from vectorising over channels, which would
 # spread the states of a channel over threads.
-RUNTIME = ["T", "segment", "u_b", "u_t", "u_e", "d_b", "d_t", "d_e", "z_b", "z_t", "z_e"]
+RUNTIME = ["T", "segment", "unit", "u_b", "u_t", "u_e", "d_b", "d_t", "d_e", "z_b", "z_t", "z_e"]
 RUNTIME += ["B_b", "C_b", "s_b", "s_s", "s_n", "s_e"]
 
 
 @triton.jit(do_not_specialize=RUNTIME)
 def segment_end_kernel(
     u, delta, A, B, bias, ends, sums,
-    T, segment, E, u_b, u_t, u_e, d_b, d_t, d_e, B_b, B_t,
-    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, HAS_BIAS: tl.constexpr,
+    T, segment, E, unit, u_b, u_t, u_e, d_b, d_t, d_e, B_b, B_t,
+    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, SPREAD: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
     """Pass 1: ends [batch, segments, N, E] and sums of dt [batch, segments, E]."""
     tiles = tl.cdiv(E, BLOCK)
@@ -76,7 +78,7 @@ def segment_end_kernel(
     s = tl.program_id(1).to(tl.int64)  # int64 from here on: times, rows, addresses
     in_e, in_n = e < E, n < N
     in_ne = in_n[:, None] & in_e[None, :]
-    offsets = n[:, None].to(tl.int64) * E + e[None, :]
+    offsets = n[:, None].to(tl.int64) * E + e[None, :] * (1 if SPREAD else unit)
 
     u_ptrs = u + b * u_b + e.to(tl.int64) * u_e
     d_ptrs = delta + b * d_b + e.to(tl.int64) * d_e
@@ -111,8 +113,8 @@ def segment_end_kernel(
 @triton.jit(do_not_specialize=["segments", *RUNTIME])
 def carry_kernel(
     A, ends, sums, state, final,
-    segments, E, s_b, s_n, s_e,
-    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr,
+    segments, E, unit, s_b, s_n, s_e,
+    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, SPREAD: tl.constexpr,
     HAS_STATE: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
     """Pass 2, in place: `ends` holds what enters each segment afterwards.
@@ -125,7 +127,7 @@ def carry_kernel(
     n = tl.arange(0, N_PAD)
     in_e = e < E
     in_ne = (n < N)[:, None] & in_e[None, :]
-    offsets = n[:, None].to(tl.int64) * E + e[None, :]
+    offsets = n[:, None].to(tl.int64) * E + e[None, :] * (1 if SPREAD else unit)
     rate = tl.load(A + offsets, in_ne, 0.0)
     h = tl.zeros([N_PAD, BLOCK], tl.float32)
     if HAS_STATE:
@@ -147,9 +149,10 @@ def carry_kernel(
 @triton.jit(do_not_specialize=RUNTIME)
 def scan_kernel(
     u, delta, z, A, B, C, D, bias, start, y, final, kept,
-    T, segment, E, u_b, u_t, u_e, d_b, d_t, d_e, z_b, z_t, z_e, B_b, B_t, C_b, C_t,
+    T, segment, E, unit, u_b, u_t, u_e, d_b, d_t, d_e, z_b, z_t, z_e, B_b, B_t, C_b, C_t,
     s_b, s_s, s_n, s_e,
-    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
+    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, SPREAD: tl.constexpr,
+    CHUNK: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
     HAS_START: tl.constexpr, FINAL: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
@@ -161,7 +164,7 @@ def scan_kernel(
     s = tl.program_id(1).to(tl.int64)  # int64 from here on: times, rows, addresses
     in_e, in_n = e < E, n < N
     in_ne = in_n[:, None] & in_e[None, :]
-    offsets = n[:, None].to(tl.int64) * E + e[None, :]
+    offsets = n[:, None].to(tl.int64) * E + e[None, :] * (1 if SPREAD else unit)
 
     e64 = e.to(tl.int64)
     u_ptrs = u + b * u_b + e64 * u_e
@@ -267,8 +270,10 @@ def scan_forward(
     segment = min(segment or segment_length(u, BLOCK_E), length)
     segments = triton.cdiv(length, segment)
     tiles = triton.cdiv(channels, BLOCK_E) * batch
-    sizes = {"N": n, "N_PAD": triton.next_power_of_2(n), "BLOCK": BLOCK_E, "num_warps": NUM_WARPS}
+    sizes = {"N": n, "N_PAD": triton.next_power_of_2(n), "BLOCK": BLOCK_E}
+    sizes |= {"SPREAD": SPREAD, "num_warps": NUM_WARPS}
     has_bias = delta_bias is not None
+    gate = u if z is None else z
 
     start = state
     start_strides = (0, 0, 0, 0)
@@ -279,20 +284,20 @@ def scan_forward(
         sums = torch.empty((batch, segments, channels), dtype=torch.float32, device=u.device)
         segment_end_kernel[(tiles, segments)](
             u, delta, rate, B, delta_bias if has_bias else rate, start, sums,
-            length, segment, channels, *u.stride(), *delta.stride(), *B.stride()[:2],
+            length, segment, channels, 1, *u.stride(), *delta.stride(), *B.stride()[:2],
             HAS_BIAS=has_bias, **sizes,
         )  # fmt: skip
         carry_kernel[(tiles,)](
             rate, start, sums, rate if state is None else state, final,
-            segments, channels, start_strides[0], start_strides[2], start_strides[3],
+            segments, channels, 1, start_strides[0], start_strides[2], start_strides[3],
             HAS_STATE=state is not None, REVERSE=False, **sizes,
         )  # fmt: skip
         start_strides = start.stride()
     scan_kernel[(tiles, segments)](
-        u, delta, u if z is None else z, rate, B, C, rate if D is None else D,
+        u, delta, gate, rate, B, C, rate if D is None else D,
         rate if delta_bias is None else delta_bias, rate if start is None else start,
         y, final, kept,
-        length, segment, channels, *u.stride(), *delta.stride(), *(u if z is None else z).stride(),
+        length, segment, channels, 1, *u.stride(), *delta.stride(), *gate.stride(),
         *B.stride()[:2], *C.stride()[:2], *start_strides,
         CHUNK=CHUNK, HAS_D=D is not None, HAS_Z=z is not None, HAS_BIAS=has_bias,
         HAS_START=start is not None, FINAL=segments == 1, KEEP=keep, **sizes,

@@ -10,7 +10,8 @@ The decay's gradient w_t = dh_t a_t h_{t-1} (ddt_t += sum_N A w_t, dA += sum_T d
 both, in the same order, which would mean to store or recompute h while walking backwards. But
 writing dh_t h_t in its two ways gives w_t = w_{t+1} + x_t h_t - dh_t dt_t B_t u_t: a running sum
 of two terms of which each needs one of them. It starts afresh, exactly, at every chunk's end,
-w = dh h of the state between chunks, so rounding does not build up.
+w = dh h of the state between chunks, so rounding does not build up. (Where exp(dt A) underflows,
+dA is rounding noise around zero instead of zero: nothing depends on such an A.)
 
 So a program takes a chunk forwards from the state that the forward pass kept, then backwards,
 and goes on to the chunk before. Per token and state: 2 exp2 and 2 * 9 floating-point
@@ -39,19 +40,20 @@ from samba_cli.kernels.selective_scan_triton import (
 
 BLOCK_E = 32  # channels of a program
 NUM_WARPS = 1
+SPREAD = True  # the states of a channel over 4 threads, or all in one
 PROGRAMS_PER_SM = 12
 
 LN2 = tl.constexpr(math.log(2.0))
 
-RUNTIME = ["T", "segment", "u_b", "u_t", "u_e", "d_b", "d_t", "d_e", "z_b", "z_t", "z_e"]
+RUNTIME = ["T", "segment", "unit", "u_b", "u_t", "u_e", "d_b", "d_t", "d_e", "z_b", "z_t", "z_e"]
 RUNTIME += ["B_b", "C_b", "o_b", "o_t", "o_e"]
 
 
 @triton.jit(do_not_specialize=RUNTIME)
 def segment_gradient_kernel(
     delta, z, A, C, bias, dout, ends, sums,
-    T, segment, E, d_b, d_t, d_e, z_b, z_t, z_e, C_b, C_t, o_b, o_t, o_e,
-    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr,
+    T, segment, E, unit, d_b, d_t, d_e, z_b, z_t, z_e, C_b, C_t, o_b, o_t, o_e,
+    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, SPREAD: tl.constexpr,
     HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
     """Every segment backwards from a zero gradient: what leaves it at its start, and sum of dt."""
@@ -63,7 +65,7 @@ def segment_gradient_kernel(
     in_e, in_n = e < E, n < N
     in_ne = in_n[:, None] & in_e[None, :]
     e64 = e.to(tl.int64)
-    offsets = n[:, None].to(tl.int64) * E + e64[None, :]
+    offsets = n[:, None].to(tl.int64) * E + e64[None, :] * (1 if SPREAD else unit)
 
     d_ptrs = delta + b * d_b + e64 * d_e
     z_ptrs = z + b * z_b + e64 * z_e
@@ -94,8 +96,10 @@ def segment_gradient_kernel(
 def scan_backward_kernel(
     u, delta, z, A, B, C, D, bias, kept, dout, grad_state, scratch,
     du, ddelta, dz, dA, dB, dC, dD, dbias,
-    T, segment, E, u_b, u_t, u_e, d_b, d_t, d_e, z_b, z_t, z_e, B_b, B_t, C_b, C_t, o_b, o_t, o_e,
-    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
+    T, segment, E, unit, u_b, u_t, u_e, d_b, d_t, d_e, z_b, z_t, z_e, B_b, B_t, C_b, C_t,
+    o_b, o_t, o_e,
+    N: tl.constexpr, N_PAD: tl.constexpr, BLOCK: tl.constexpr, SPREAD: tl.constexpr,
+    CHUNK: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
     """All gradients of one segment. grad_state [batch, segments, N, E] is the gradient of the
@@ -110,7 +114,7 @@ def scan_backward_kernel(
     in_e, in_n = e < E, n < N
     in_ne = in_n[:, None] & in_e[None, :]
     e64 = e.to(tl.int64)
-    offsets = n[:, None].to(tl.int64) * E + e64[None, :]
+    offsets = n[:, None].to(tl.int64) * E + e64[None, :] * (1 if SPREAD else unit)
 
     u_ptrs = u + b * u_b + e64 * u_e
     d_ptrs = delta + b * d_b + e64 * d_e
@@ -273,7 +277,8 @@ def scan_backward(
     segment = min(segment or segment_length(u, BLOCK_E, PROGRAMS_PER_SM), length)
     segments = triton.cdiv(length, segment)
     tiles = triton.cdiv(channels, BLOCK_E) * batch
-    sizes = {"N": n, "N_PAD": triton.next_power_of_2(n), "BLOCK": BLOCK_E, "num_warps": NUM_WARPS}
+    sizes = {"N": n, "N_PAD": triton.next_power_of_2(n), "BLOCK": BLOCK_E}
+    sizes |= {"SPREAD": SPREAD, "num_warps": NUM_WARPS}
     flags = {"HAS_Z": z is not None, "HAS_BIAS": delta_bias is not None}
     gate = u if z is None else z
     bias = rate if delta_bias is None else delta_bias
@@ -286,13 +291,13 @@ def scan_backward(
         sums = scratch(batch, segments, channels)
         segment_gradient_kernel[(tiles, segments)](
             delta, gate, rate, C_rows, bias, dy, grad_state, sums,
-            length, segment, channels, *delta.stride(), *gate.stride(), *C_rows.stride()[:2],
+            length, segment, channels, 1, *delta.stride(), *gate.stride(), *C_rows.stride()[:2],
             *dy.stride(), **flags, **sizes,
         )  # fmt: skip
         s_b, s_e, s_n = (0, 0, 0) if dstate is None else dstate.stride()
         carry_kernel[(tiles,)](
             rate, grad_state, sums, rate if dstate is None else dstate, rate,
-            segments, channels, s_b, s_n, s_e,
+            segments, channels, 1, s_b, s_n, s_e,
             HAS_STATE=dstate is not None, REVERSE=True, **sizes,
         )  # fmt: skip
     elif dstate is None:
@@ -309,7 +314,7 @@ def scan_backward(
     scan_backward_kernel[(tiles, segments)](
         u, delta, gate, rate, B_rows, C_rows, rate if D is None else D, bias, kept, dy, grad_state,
         scratch(tiles * segments, CHUNK, BLOCK_E), du, ddelta, dz, dA, dB, dC, dD, dbias,
-        length, segment, channels, *u.stride(), *delta.stride(), *gate.stride(),
+        length, segment, channels, 1, *u.stride(), *delta.stride(), *gate.stride(),
         *B_rows.stride()[:2], *C_rows.stride()[:2], *dy.stride(),
         CHUNK=CHUNK, HAS_D=D is not None, **flags, **sizes,
     )  # fmt: skip
