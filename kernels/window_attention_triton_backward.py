@@ -21,7 +21,7 @@ def query_blocks(head_dim: int, dtype: torch.dtype) -> Blocks:
     """Blocks of the dq kernel."""
     if dtype == torch.float32:
         return Blocks(32, 32, 8, 1)
-    return Blocks(128, 64, 8, 2) if head_dim <= 64 else Blocks(64, 64, 4, 2)
+    return Blocks(128, 64, 8, 2)
 
 
 def key_blocks(head_dim: int, dtype: torch.dtype) -> Blocks:
