@@ -9,6 +9,7 @@ import pytest
 from docx.oxml import parse_xml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reportlab.pdfgen.canvas import Canvas
 
 from samba_cli.documents import Document, Part
 from samba_cli.errors import Unreadable
@@ -193,6 +194,50 @@ def test_notebook(tmp_path: Path) -> None:
     path.write_text('{"cells": [' * 50)
     with pytest.raises(Unreadable, match="damaged"):
         read(path)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["docx", "epub", "ipynb", "pdf", "zip"]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_damage_never_ends_in_anything_but_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, changes: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / f"a.{suffix}"
+    write_any(path)
+    data = bytearray(path.read_bytes())
+    for place, value in changes:
+        data[place % len(data)] = value
+    path.write_bytes(data)
+    try:
+        for item in load([str(path)]):
+            if isinstance(item, Document):
+                for part in item.parts():
+                    assert "\0" not in part.text and "\r" not in part.text
+    except Unreadable as problem:
+        assert str(path) in str(problem)
+
+
+def write_any(path: Path) -> None:
+    """A small file of the kind that the name tells."""
+    if path.suffix == ".epub":
+        write_epub(path)
+    elif path.suffix == ".docx":
+        document = docx.Document()
+        document.add_heading("Chapter", 1)
+        document.save(str(path))
+    elif path.suffix == ".pdf":
+        canvas = Canvas(str(path))
+        canvas.drawString(72, 700, "text")
+        canvas.save()
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.txt", "text " * 200)
+            archive.writestr("b.html", "<p>text")
+    else:
+        cell = {"cell_type": "code", "source": ["x"], "outputs": []}
+        path.write_text(json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4}))
 
 
 @pytest.mark.parametrize(

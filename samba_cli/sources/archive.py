@@ -74,10 +74,18 @@ def _zip_members(source: Source, password: str | None) -> Iterator[Source | Skip
             name=name,
             open=lambda info=info: cast(BinaryIO, archive.open(info)),
             size=info.file_size,
-            modified_ns=calendar.timegm((*info.date_time, 0, 0, 0)) * 10**9,
+            modified_ns=_time_ns(info),
             member=info.filename,
             sequential=True,
         )
+
+
+def _time_ns(info: zipfile.ZipInfo) -> int | None:
+    """The time of a member, which zip files keep without a zone; None where it makes no sense."""
+    try:
+        return calendar.timegm((*info.date_time, 0, 0, 0)) * 10**9
+    except ValueError:
+        return None
 
 
 def _unreadable_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:

@@ -47,8 +47,7 @@ def pdf_title(source: Source, options: SourceOptions) -> str | None:
             with _pdfium(source, options.password) as pdf:
                 title = pdf.get_metadata_value("Title")
         except _NotForPdfium:
-            title = _pypdf(source, options.password).metadata
-            title = title.title if title else None
+            title = _pypdf_title(_pypdf(source, options.password))
     return clean(title).strip() or None if title else None
 
 
@@ -238,6 +237,13 @@ def _pypdf(source: Source, password: str | None) -> PdfReader:
     except Exception:  # a damaged file can break pypdf in any way
         raise Problem(source.name, "corrupt") from None
     return reader
+
+
+def _pypdf_title(reader: PdfReader) -> str | None:
+    try:
+        return reader.metadata.title if reader.metadata else None
+    except Exception:  # damaged metadata can break pypdf in any way, and matter little
+        return None
 
 
 def _pypdf_page(reader: PdfReader, number: int) -> _Page:

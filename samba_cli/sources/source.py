@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -42,7 +43,8 @@ SENTENCES = {
 
 # What reading a file, or a member of a damaged archive, can raise.
 READ_ERRORS = (
-    OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError,
+    OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    NotImplementedError, UnicodeDecodeError,
 )  # fmt: skip
 
 
