@@ -55,10 +55,14 @@ def shards(folder: Path, pattern: str = "*.jsonl*") -> list[Path]:
 
 
 def write_shard(path: Path, records: Iterable[Record]) -> int:
-    """Write a `.jsonl.xz` shard; returns the number of records."""
+    """Write a `.jsonl` or `.jsonl.xz` shard; returns the number of records."""
     count = 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    with lzma.open(path, "wt", encoding="utf-8", preset=9) as lines:
+    with (
+        lzma.open(path, "wt", encoding="utf-8", preset=9)
+        if path.suffix == ".xz"
+        else path.open("w", encoding="utf-8")
+    ) as lines:
         for record in records:
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1

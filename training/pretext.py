@@ -1,0 +1,43 @@
+"""The pretext tasks by name, and their shares of the tokens while pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from training import (
+    pretext_cloze,
+    pretext_code,
+    pretext_recall,
+    pretext_spans,
+    pretext_summaries,
+)
+from training.library import Library
+from training.rows import Formats, Row
+
+# From a corpus and a random generator, a row, or None where the draw offered none.
+Generator = Callable[[Library, Formats, np.random.Generator], Row | None]
+
+GENERATORS: dict[str, Generator] = {
+    "span_marks": pretext_spans.marks,
+    "span_answer": pretext_spans.answer,
+    "session": pretext_spans.session,
+    "inverse_cloze": pretext_cloze.inverse_cloze,
+    "heading": pretext_cloze.heading,
+    "lead": pretext_summaries.lead_summary,
+    "gap": pretext_summaries.gap_sentences,
+    "title": pretext_summaries.title,
+    "recall": pretext_recall.recall,
+    "copying": pretext_recall.copying,
+    "docstring": pretext_code.docstring,
+    "purpose": pretext_code.purpose,
+    "where": pretext_code.where,
+}
+
+# By tokens, among the pretext rows.
+SHARES: dict[str, float] = {
+    "span_marks": 0.28, "span_answer": 0.22, "session": 0.06, "inverse_cloze": 0.09,
+    "heading": 0.07, "lead": 0.06, "gap": 0.04, "title": 0.02, "recall": 0.07, "copying": 0.02,
+    "docstring": 0.015, "purpose": 0.02, "where": 0.035,
+}  # fmt: skip

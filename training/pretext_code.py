@@ -1,0 +1,140 @@
+"""Code: functions and their docstrings, and questions about what a file defines."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+import numpy as np
+
+from training.library import Library
+from training.pretext_spans import how_many, pick_passage, shuffled
+from training.rows import TEXT_LOSS, Formats, Row, Tokens
+from training.words import content_words, hashed
+
+_FUNCTION = re.compile(
+    r"^(?P<head>(?P<indent>[ \t]*)(?:async )?(?:def|class) (?P<name>\w+)"
+    r"(?:(?!:[ \t]*\n).){0,500}:[ \t]*\n)"
+    r"(?P<doc>\s*[rR]?(?P<quote>\"\"\"|''')(?P<text>.{20,1500}?)(?P=quote)[ \t]*\n)",
+    re.MULTILINE | re.DOTALL,
+)
+_DEFINITION = re.compile(r"^[ \t]*(?:async )?(def|class) (\w{3,40})", re.MULTILINE)
+_ASSIGNED = re.compile(r"^([A-Z][A-Z0-9_]{3,40})(?:: [\w\[\], ]+)? = ", re.MULTILINE)
+
+_WHERE = (
+    "where is {x} defined", "Where is {x} defined?", "Where is the definition of {x}?", "{x}",
+    "which code implements {x}?", "find the definition of {x}", "Where is {x} implemented?",
+    "implementation of {x}",
+)  # fmt: skip
+_DOES = (
+    "What does {x} do?", "what does {x} do", "Explain {x}.", "What is {x} for?",
+    "What is the purpose of {x}?", "describe {x}",
+)  # fmt: skip
+
+
+def _words_of(name: str) -> str:
+    """`read_json_file` and `ReadJsonFile` as words."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").strip().lower()
+
+
+def _first_paragraph(text: str) -> str:
+    text = textwrap.dedent("    " + text.strip()) if "\n" not in text else text
+    head, _, rest = text.strip().partition("\n")
+    paragraph = re.split(r"\n\s*\n", head + "\n" + textwrap.dedent(rest))[0]
+    return " ".join(paragraph.split())
+
+
+def _function(library: Library, rng: np.random.Generator) -> tuple[int, str, re.Match[str]] | None:
+    """A function with a docstring, in one passage or two that follow each other."""
+    for _ in range(30):
+        passage = pick_passage(library, rng, code=True)
+        _, last = library.span(library.document_of(passage))
+        text = library.text(passage) + (library.text(passage + 1) if passage + 1 < last else "")
+        found = [m for m in _FUNCTION.finditer(text) if len(text) - m.end() > 60]
+        if found:
+            return passage, text, found[int(rng.integers(len(found)))]
+    return None
+
+
+def _body(text: str, match: re.Match[str]) -> str:
+    """The function less its docstring: the lines that are indented deeper than its head."""
+    indent = len(match["indent"].expandtabs())
+    lines = []
+    for line in text[match.end() :].splitlines():
+        if line.strip() and len(line.expandtabs()) - len(line.expandtabs().lstrip()) <= indent:
+            break
+        lines.append(line)
+    return textwrap.dedent(match["head"] + "\n".join(lines)).rstrip()
+
+
+def docstring(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
+    """The first paragraph of a docstring from the code without it."""
+    found = _function(library, rng)
+    if found is None:
+        return None
+    _, text, match = found
+    code, wanted = _body(text, match), _first_paragraph(match["text"])
+    if len(wanted) < 12 or code.count("\n") < 2:
+        return None
+    return formats.written("docstring", wanted, code=formats.encode(code, TEXT_LOSS))
+
+
+def purpose(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
+    """'What does X do?', answered by the docstring, from the passage that has it, or from code."""
+    found = _function(library, rng)
+    if found is None:
+        return None
+    passage, text, match = found
+    name, wanted = match["name"], _first_paragraph(match["text"])
+    if name.startswith("__") or len(wanted) < 12:
+        return None
+    shown = _body(text, match) + "\n\n" if rng.random() < 0.5 else text[match.start() :][:1000]
+    tokens = [np.array(formats.tokenizer.encode(shown), np.uint16)]
+    question = _DOES[int(rng.integers(len(_DOES)))].format(x=name)
+    others = library.negatives(
+        hashed(content_words(question)), passage, int(rng.integers(0, 3)), rng, name, (passage + 1,)
+    )
+    tokens += [library.tokens(p) for p in others]
+    order = rng.permutation(len(tokens)).tolist()
+    if len(others) and rng.random() < 0.2:
+        return formats.answering(question, tokens[1:], None)
+    return formats.answering(question, [tokens[i] for i in order], wanted)
+
+
+def where(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
+    """'Where is X defined?' or a docstring as the question, marks over passages of code."""
+    described = rng.random() < 0.35
+    if described:
+        found = _function(library, rng)
+        if found is None:
+            return None
+        passage, text, match = found
+        question = _first_paragraph(match["text"])
+        shown = np.array(formats.tokenizer.encode(_body(text, match)[:1000] + "\n\n"), np.uint16)
+        avoid = match["name"]
+    else:
+        name = ""
+        for _ in range(12):
+            passage = pick_passage(library, rng, code=True)
+            text = library.text(passage)
+            names = [n for _, n in _DEFINITION.findall(text)] + _ASSIGNED.findall(text)
+            names = [n for n in names if not n.startswith("__") and n not in {"main", "test"}]
+            if names:
+                name = names[int(rng.integers(len(names)))]
+                break
+        else:
+            return None
+        asked = _words_of(name) if rng.random() < 0.25 else name
+        question = _WHERE[int(rng.integers(len(_WHERE)))].format(x=asked)
+        shown, avoid = library.tokens(passage), f"def {name}"
+    query = hashed(content_words(question.replace("_", " ")))
+    if len(query) == 0 or len(shown) < 10:
+        return None
+    count = how_many(rng)
+    entries: list[tuple[Tokens, bool]] = [(shown, True)] if count > 1 or rng.random() < 0.5 else []
+    others = library.negatives(query, passage, count - len(entries), rng, avoid)
+    entries += [(library.tokens(p), False) for p in others]
+    if not entries:
+        return None
+    entries = shuffled(entries, rng)
+    return formats.marking(question, [t for t, _ in entries], [r for _, r in entries])

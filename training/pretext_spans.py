@@ -1,0 +1,228 @@
+"""Recurring spans: ask for a name, a number or a phrase of a sentence over some passages.
+
+After Ram et al. 2021 (Splinter), as questions: the passage that answers is the one the
+sentence stands in or, better, another one of the document that has the same span and shares
+words with the sentence, while the sentence itself is taken out of its passage.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.library import Library, Words
+from training.questions import Question, ask, choose, definition, spans
+from training.rows import Formats, Row, Tokens, chain
+from training.words import content_words, hashed, is_prose, sentences, squeeze
+
+NOTHING = 0.24  # share of the answer rows whose passages do not answer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, its answer, and the passage that supports it."""
+
+    question: Question
+    passage: int  # where the question comes from
+    support: int  # the passage that answers: the same one, or another
+    without: Tokens | None  # `passage` less the sentence, when another passage supports
+    query: Words
+
+
+def pick_passage(library: Library, rng: np.random.Generator, code: bool = False) -> int:
+    """A passage of prose (or of code), every passage as likely as any other."""
+    for _ in range(200):
+        passage = int(rng.integers(library.passage_count))
+        if library.code[library.document_of(passage)] == code:
+            return passage
+    raise ValueError("the corpus has no passage of the wanted kind")
+
+
+def pick_sentence(
+    library: Library, passage: int, rng: np.random.Generator
+) -> tuple[str, int, int] | None:
+    """A sentence of the passage in one line, and where it stands."""
+    text = library.text(passage)
+    found = [(squeeze(text[a:b]), a, b) for a, b in sentences(text)]
+    found = [entry for entry in found if is_prose(entry[0])]
+    return found[int(rng.integers(len(found)))] if found else None
+
+
+def without(formats: Formats, text: str, start: int, end: int) -> Tokens:
+    """The tokens of a passage less one sentence.
+
+    It ends in the white space that it ended in before: nothing tells it from the others.
+    """
+    rest = (text[:start].rstrip(" ") + " " + text[end:].lstrip(" ")).strip()
+    return np.array(formats.tokenizer.encode(rest + text[len(text.rstrip()) :]), np.uint16)
+
+
+def _other_support(
+    library: Library, passage: int, answer: str, query: Words, rng: np.random.Generator
+) -> int | None:
+    """Another passage of the document with the answer and part of the sentence's words."""
+    first, last = library.near(passage)
+    scores = library.overlap(query, first, last)
+    scores[passage - first] = 0
+    enough = 0.3 * library.weight(query)
+    wanted = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)", re.IGNORECASE)
+    for place in np.argsort(-scores, kind="stable")[:5]:
+        if scores[place] < enough:
+            return None
+        if wanted.search(library.text(first + int(place))):
+            return first + int(place)
+    return None
+
+
+def make(library: Library, formats: Formats, rng: np.random.Generator) -> Asked | None:
+    """A question about a random sentence; None where the sentence offers none."""
+    passage = pick_passage(library, rng)
+    chosen = pick_sentence(library, passage, rng)
+    if chosen is None:
+        return None
+    sentence, start, end = chosen
+    question = definition(sentence, rng)
+    if question is None:
+        found = spans(sentence)
+        if not found:
+            return None
+        question = ask(sentence, choose(found, rng), rng)
+        if len(set(content_words(question.text))) < 3:
+            return None
+    query = hashed(content_words(question.text))
+    if len(query) == 0:
+        return None
+    if rng.random() < 0.6 and len(question.answer) > 2:
+        other = _other_support(library, passage, question.answer, query, rng)
+        if other is not None:
+            rest = without(formats, library.text(passage), start, end)
+            return Asked(question, passage, other, rest, query)
+    return Asked(question, passage, passage, None, query)
+
+
+def shown(library: Library, formats: Formats, asked: Asked, passage: int) -> Tokens:
+    """A passage as the row shows it."""
+    if asked.without is not None and passage == asked.passage:
+        return asked.without
+    return library.tokens(passage)
+
+
+def shuffled(
+    entries: Sequence[tuple[Tokens, bool]], rng: np.random.Generator
+) -> list[tuple[Tokens, bool]]:
+    return [entries[i] for i in rng.permutation(len(entries))]
+
+
+def how_many(rng: np.random.Generator) -> int:
+    """Passages of a row of marks: the program asks about one at a time, so few are common."""
+    return int(rng.choice([1, 2, 3, 4, 5, 6, 7], p=[0.22, 0.2, 0.16, 0.14, 0.1, 0.09, 0.09]))
+
+
+def marks(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
+    """The supporting passage among hard negatives, in any order, each to be judged."""
+    asked = make(library, formats, rng)
+    if asked is None:
+        return None
+    count = how_many(rng)
+    entries: list[tuple[Tokens, bool]] = []
+    if count > 1 or rng.random() < 0.5:
+        entries.append((shown(library, formats, asked, asked.support), True))
+    taken = [asked.support]
+    if asked.without is not None and len(entries) < count and rng.random() < 0.5:
+        # it was about this, but what was asked stands there no more (unless it does)
+        if (
+            asked.question.answer.lower()
+            not in formats.tokenizer.decode(asked.without.tolist()).lower()
+        ):
+            entries.append((asked.without, False))
+        taken.append(asked.passage)
+    negatives = library.negatives(
+        asked.query, asked.support, count - len(entries), rng, asked.question.answer, taken
+    )
+    entries += [(shown(library, formats, asked, p), False) for p in negatives]
+    if not entries:
+        return None
+    entries = shuffled(entries, rng)
+    return formats.marking(asked.question.text, [t for t, _ in entries], [r for _, r in entries])
+
+
+def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
+    """One to four passages shown again; the answer, or that they have none."""
+    asked = make(library, formats, rng)
+    if asked is None:
+        return None
+    nothing = rng.random() < NOTHING
+    count = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.25, 0.4, 0.15]))
+    chosen = [] if nothing else [asked.support]
+    negatives = library.negatives(
+        asked.query,
+        asked.support,
+        count - len(chosen),
+        rng,
+        asked.question.answer,
+        (asked.support, asked.passage),
+    )
+    chosen = sorted(chosen + negatives)
+    if not chosen:
+        return None
+    passages = [library.tokens(p) for p in chosen]
+    return formats.answering(
+        asked.question.text, passages, None if nothing else asked.question.answer
+    )
+
+
+def session(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
+    """Read some thousand tokens, then answer questions about them, as the program does."""
+    asked = make(library, formats, rng)
+    if asked is None:
+        return None
+    document = library.document_of(asked.support)
+    first, last = library.span(document)
+    first = max(first, asked.support - int(rng.integers(1, 12)))
+    last = min(last, asked.support + int(rng.integers(1, 12)))
+    read = formats.reading(
+        document_name(library, document, rng), [library.tokens(p) for p in range(first, last)]
+    )
+    asks: list[Row] = []
+    answers: set[str] = set()
+    for _ in range(int(rng.integers(2, 5))):
+        extra = asked if not asks else make_within(library, formats, first, last, rng)
+        if extra is None or extra.question.answer in answers:
+            continue
+        answers.add(extra.question.answer)
+        others = library.negatives(extra.query, extra.support, int(rng.integers(0, 3)), rng,
+                                   extra.question.answer)  # fmt: skip
+        chosen = sorted({extra.support, *(p for p in others if first <= p < last)})
+        passages = [library.tokens(p) for p in chosen]
+        asks.append(formats.answering(extra.question.text, passages, extra.question.answer))
+    return chain([read, *asks], formats.end)
+
+
+def make_within(
+    library: Library, formats: Formats, first: int, last: int, rng: np.random.Generator
+) -> Asked | None:
+    """A question about a sentence of passages first..last-1, which it keeps."""
+    passage = int(rng.integers(first, last))
+    chosen = pick_sentence(library, passage, rng)
+    found = spans(chosen[0]) if chosen else []
+    if chosen is None or not found:
+        return None
+    question = ask(chosen[0], choose(found, rng), rng)
+    query = hashed(content_words(question.text))
+    return Asked(question, passage, passage, None, query) if len(query) > 2 else None
+
+
+def document_name(library: Library, document: int, rng: np.random.Generator) -> str:
+    """A name as a person's files have: mostly a path, sometimes the title."""
+    entry = library.documents[document]
+    title = str(entry["title"])
+    if entry["kind"] == "code" or rng.random() < 0.2:
+        return title
+    slug = re.sub(r"[^\w]+", "-" if rng.random() < 0.5 else "_", title).strip("-_")[:60]
+    if rng.random() < 0.6:
+        slug = slug.lower()
+    folder = ("", "", "docs/", "files/", "papers/", "data/")[int(rng.integers(6))]
+    return folder + slug + (".txt", ".md", ".pdf", ".html", ".docx", "")[int(rng.integers(6))]

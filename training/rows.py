@@ -1,0 +1,186 @@
+"""Rows: tokens, the token wanted after each, and how much each counts.
+
+The formats are those of the prompt templates, cut once into tokens and fields, so that a row
+is mostly a concatenation of passages tokenised before. A piece says for every token how much
+predicting it counts; a row shifts that by one position. The `<|end|>` that follows an answer
+is no part of a row: the lanes put one before every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from samba_cli.prompts import Segment, render, template
+from training.encoder import Encoder
+
+Tokens = npt.NDArray[np.uint16]
+Weights = npt.NDArray[np.float16]
+
+TEXT_LOSS = 0.3  # a passage inside a task, the first time it stands there
+ANSWER_LOSS = 2.0
+YES_LOSS, NO_LOSS = 1.6, 0.7  # there is one relevant passage among several
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens uint16 [n]; targets int32 [n], -1 without loss; weights float16 [n]; its kind."""
+
+    tokens: Tokens
+    targets: npt.NDArray[np.int32]
+    weights: Weights
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens, and how much predicting each of them counts."""
+
+    tokens: Tokens
+    loss: Weights
+
+
+def piece(tokens: Sequence[int] | Tokens, loss: float) -> Piece:
+    array = np.asarray(tokens, np.uint16)
+    return Piece(array, np.full(len(array), loss, np.float16))
+
+
+def join(pieces: Sequence[Piece]) -> Piece:
+    if not pieces:
+        return piece([], 0.0)
+    return Piece(
+        np.concatenate([p.tokens for p in pieces]), np.concatenate([p.loss for p in pieces])
+    )
+
+
+class Formats:
+    """The prompt templates as tokens; `fill` gives exactly what rendering and encoding gives."""
+
+    def __init__(self, tokenizer: Encoder) -> None:
+        self.tokenizer = tokenizer
+        control = tokenizer.control
+        self.end, self.mark = control["<|end|>"], control["<|mark|>"]
+        self.yes, self.no, self.none = control["<|yes|>"], control["<|no|>"], control["<|none|>"]
+        self._templates: dict[str, list[Piece | str]] = {}
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Formats:
+        """From the folder of tokenizer.json. Raises FileNotFoundError where it is missing."""
+        return cls(Encoder(folder))
+
+    def encode(self, text: str, loss: float = 0.0) -> Piece:
+        return piece(self.tokenizer.encode(text), loss)
+
+    def fill(self, name: str, /, **fields: Piece) -> Piece:
+        """A template with its fields. Raises KeyError naming a field that is missing."""
+        parts = self._templates.get(name)
+        if parts is None:
+            parts = self._templates[name] = self._parse(name)
+        return join([fields[part] if isinstance(part, str) else part for part in parts])
+
+    def _parse(self, name: str) -> list[Piece | str]:
+        names = {word for word in _FIELDS if f"${word}" in template(name)}
+        # a field renders as itself, marked, so that the parts and their order are render's own
+        segments: list[Segment] = render(name, None, **{field: f"${field}" for field in names})
+        return [
+            piece(self.tokenizer.encode_template(s.text), 0.0) if s.control else s.text[1:]
+            for s in segments
+        ]
+
+    def passages(self, texts: Sequence[Tokens], loss: float = TEXT_LOSS) -> Piece:
+        """Passages shown again, each after `<|passage|>`."""
+        return join([self.fill("passage", passage=piece(text, loss)) for text in texts])
+
+    def reading(
+        self,
+        name: str,
+        passages: Sequence[Tokens],
+        salient: Sequence[bool] | None = None,
+        loss: float = 1.0,
+    ) -> Row:
+        """A document as the program reads it; `salient` says what the marks are, if known."""
+        head = self.fill("read_document", name=self.encode(name))
+        mark = np.array([self.mark], np.uint16)
+        parts = [head.tokens]
+        for passage in passages:
+            parts += [passage, mark]
+        tokens = np.concatenate(parts)
+        weights = np.full(len(tokens), loss, np.float16)
+        weights[: len(head.tokens)] = 0.0
+        places = len(head.tokens) - 1 + np.cumsum([len(p) + 1 for p in passages])
+        weights[places] = 0.0  # a mark is put there by the program, never predicted
+        row = shift(Piece(tokens, weights))
+        row.targets[places] = -1  # at a mark, the next passage is not what is wanted
+        row.weights[places] = 0.0
+        if salient is not None:
+            wanted = np.asarray(salient, bool)
+            row.targets[places] = np.where(wanted, self.yes, self.no)
+            row.weights[places] = np.where(wanted, YES_LOSS, NO_LOSS)
+        return row
+
+    def marking(self, question: str, passages: Sequence[Tokens], relevant: Sequence[bool]) -> Row:
+        """A question and passages, each judged at its mark."""
+        asked = self.encode(question)
+        parts = [
+            self.fill("mark_next", passage=piece(tokens, TEXT_LOSS))
+            if i
+            else self.fill("mark", question=asked, passage=piece(tokens, TEXT_LOSS))
+            for i, tokens in enumerate(passages)
+        ]
+        row = shift(join(parts))
+        places = np.cumsum([len(part.tokens) for part in parts]) - 1
+        wanted = np.asarray(relevant, bool)
+        row.targets[places] = np.where(wanted, self.yes, self.no)
+        row.weights[places] = np.where(wanted, YES_LOSS, NO_LOSS)
+        return row
+
+    def answering(
+        self,
+        question: str,
+        passages: Sequence[Tokens],
+        answer: str | None,
+        loss: float = ANSWER_LOSS,
+    ) -> Row:
+        """A question, passages shown again, and the answer; None: they do not answer it."""
+        asked = self.encode(question)
+        prompt = self.fill("answer", question=asked, passages=self.passages(passages))
+        wanted = piece([self.none], loss) if answer is None else self.encode(answer, loss)
+        return shift(join([prompt, wanted]), self.end, loss)
+
+    def written(self, name: str, text: str, /, loss: float = 1.0, **fields: Piece) -> Row:
+        """A template and the text wanted after it: a summary, a title, a docstring."""
+        wanted = self.encode(text, loss)
+        return shift(join([self.fill(name, **fields), wanted]), self.end, loss)
+
+
+_FIELDS = ("name", "passage", "passages", "question", "code")
+
+
+def shift(content: Piece, last: int = -1, last_loss: float = 0.0) -> Row:
+    """A row that wants each token after the one before it, and `last` after the last one."""
+    targets = np.empty(len(content.tokens), np.int32)
+    targets[:-1] = content.tokens[1:]
+    targets[-1] = last
+    weights = np.empty(len(content.tokens), np.float16)
+    weights[:-1] = content.loss[1:]
+    weights[-1] = last_loss if last >= 0 else 0.0
+    targets[weights == 0] = -1
+    return Row(content.tokens, targets, weights)
+
+
+def chain(rows: Sequence[Row], end: int) -> Row:
+    """Several rows as one; `<|end|>` stands between them, but not after the first."""
+    separator = Row(np.array([end], np.uint16), np.array([-1], np.int32), np.zeros(1, np.float16))
+    parts: list[Row] = []
+    for i, row in enumerate(rows):
+        parts += [separator, row] if i > 1 else [row]
+    return Row(
+        np.concatenate([p.tokens for p in parts]),
+        np.concatenate([p.targets for p in parts]),
+        np.concatenate([p.weights for p in parts]),
+        rows[0].kind,
+    )
