@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
 _DROPPED = frozenset(
-    ["script", "style", "nav", "head", "noscript", "template", "svg", "math-annotation", "iframe"]
+    ["script", "style", "nav", "head", "noscript", "template", "svg", "iframe"]
     + ["object", "canvas", "select", "button", "input", "textarea", "audio", "video", "map"]
     + ["-comment", "datalist", "dialog", "frameset"]
 )
