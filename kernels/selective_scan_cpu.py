@@ -18,7 +18,7 @@ from torch import Tensor
 from samba_cli.kernels.grad_mode import needs_grad
 from samba_cli.kernels.selective_scan_ref import selective_scan_ref
 
-BLOCK_VALUES = 1 << 18  # K * batch * N * E values in a buffer: 1 MiB of fp32
+BLOCK_VALUES = 1 << 17  # K * batch * N * E values in a buffer: 512 KiB of fp32
 
 
 def selective_scan_cpu(
