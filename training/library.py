@@ -116,7 +116,7 @@ class Library:
     ) -> list[int]:
         """Up to `count` passages that look like an answer to the query and are none.
 
-        Half of them share the query's words within the document of `passage`, the rest are its
+        Most of them share the query's words within the document of `passage`, the rest are its
         neighbours, look-alikes from other documents and passages from anywhere. None contains
         the text `avoid`, none is `passage` or among `taken`.
         """
@@ -133,11 +133,11 @@ class Library:
             if len(chosen) == count:
                 break
             source = rng.random()
-            if source < 0.55 and similar:
+            if source < 0.62 and similar:
                 candidate = similar.pop(0)
-            elif source < 0.72 and beside:
+            elif source < 0.76 and beside:
                 candidate = beside.pop(int(rng.integers(len(beside))))
-            elif source < 0.9:
+            elif source < 0.95:
                 if others is None:
                     others = self.elsewhere(query, self.document_of(passage), rng)
                 if not others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,18 @@ TUNING: dict[str, float] = {
 }  # fmt: skip
 
 
+@cache  # the lanes of a worker share it
+def _units(library: Library) -> list[tuple[int, int, int]]:
+    """What one row reads of a document: (document, first passage, one past the last)."""
+    units: list[tuple[int, int, int]] = []
+    for document in range(len(library.documents)):
+        first, last = library.span(document)
+        pieces = -(-library.token_count(first, last) // READ_TOKENS)
+        bounds = np.linspace(first, last, pieces + 1).astype(int).tolist()
+        units += [(document, a, b) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+    return units
+
+
 class Reading:
     """Documents to read: every lane of all goes through its own share of them, shuffled."""
 
@@ -42,12 +55,7 @@ class Reading:
     ) -> None:
         self._library, self._formats = library, formats
         self._seed, self._lane, self._lanes = seed, lane, lanes
-        self._units: list[tuple[int, int, int]] = []  # document, passages first..last-1
-        for document in range(len(library.documents)):
-            first, last = library.span(document)
-            pieces = -(-library.token_count(first, last) // READ_TOKENS)
-            bounds = np.linspace(first, last, pieces + 1).astype(int).tolist()
-            self._units += [(document, a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        self._units = _units(library)
         self._epoch, self._order, self._place = -1, np.zeros(0, np.int64), 0
 
     def row(self, rng: np.random.Generator) -> Row:
