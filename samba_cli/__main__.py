@@ -33,6 +33,8 @@ def main() -> int:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, run, and report a failure. Raises BrokenPipeError when stdout is closed."""
+    if "--no-color" in arguments:
+        os.environ["NO_COLOR"] = "1"  # rich, which draws the progress bar, reads it too
     try:
         return _parse_and_run(arguments)
     except BrokenPipeError:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from typer import Argument, Option, Typer
 
 from samba_cli import __version__
+from samba_cli.config import Style
 from samba_cli.options import (
     AnswerLength,
     CheckpointOptions,
@@ -27,7 +28,6 @@ from samba_cli.options import (
 )
 
 Call = Callable[[], int]
-Style = Literal["paragraph", "bullets", "sections"]
 MemoryName = Annotated[str, Argument(metavar="NAME", help="Name of a memory.")]
 JsonFlag = Annotated[bool, Option("--json", help="JSON instead of text.")]
 

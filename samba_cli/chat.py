@@ -56,7 +56,7 @@ def run(
         paths, memory, settings, inputs, checkpoint, model, messages, "chat"
     ) as reading:
         reading.say_coverage()
-        style = Style.of_stdout(messages.no_color)
+        style = Style.of_stdout()
         if streams.is_terminal(sys.stdin):
             _converse(reading, settings, style, messages.quiet)
         else:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from samba_cli import memory as memories
 from samba_cli import streams
@@ -58,11 +56,11 @@ def summarize(
     with opened(
         paths, memory, settings, inputs, checkpoint, model, messages, "summarize"
     ) as reading:
-        summary = _timed(reading, lambda: make_summary(reading, settings, focus))
+        summary = make_summary(reading, settings, focus)
         if output.json:
             text = report_json(_report("summarize", reading, summary=summary))
         else:
-            text = summary_text(summary, _style(output, messages))
+            text = summary_text(summary, _style(output))
         emit(text, output.output)
         reading.say_coverage()
         _check_strict(reading, inputs)
@@ -94,11 +92,11 @@ def ask(
     if inputs.dry_run and memory is None:
         return _dry_run(paths, inputs, output, messages, "ask")
     with opened(paths, memory, settings, inputs, checkpoint, model, messages, "ask") as reading:
-        answers = _timed(reading, lambda: [make_answer(reading, settings, q) for q in questions])
+        answers = [make_answer(reading, settings, question) for question in questions]
         if output.json:
             text = report_json(_report("ask", reading, answers=answers))
         else:
-            text = answers_text(answers, _style(output, messages))
+            text = answers_text(answers, _style(output))
         emit(text, output.output)
         reading.say_coverage()
         absent = sum(not answer.found for answer in answers)
@@ -207,36 +205,46 @@ def make_answer(reading: Reading, settings: Settings, question: str) -> Answer:
     if settings.max_tokens is not None:
         options = replace(options, max_tokens=settings.max_tokens)
     session = reading.session
-    return answer(question, reading.state, reading.index, session.model, session.tokenizer, options)
+    with _working(reading) as status:
+        status.say("answering ...")
+        return answer(
+            question, reading.state, reading.index, session.model, session.tokenizer, options
+        )
 
 
 def make_summary(reading: Reading, settings: Settings, focus: str | None = None) -> Summary:
     from samba_cli.summarize import SummaryOptions, summarize
 
-    length = int(settings.length) if settings.length.isdecimal() else settings.length
-    options = SummaryOptions(
-        length=length, style=settings.style, focus=focus, prompts=_prompts(settings),
-        temperature=settings.temperature, seed=settings.seed,
-    )  # fmt: skip
     session = reading.session
-    return summarize(reading.state, reading.index, session.model, session.tokenizer, options)
+    with _working(reading) as status:
+        status.say("summarizing ...")
+        options = SummaryOptions(
+            length=settings.length, style=settings.style, focus=focus, prompts=_prompts(settings),
+            temperature=settings.temperature, seed=settings.seed,
+            progress=lambda done, total: status.say(f"summarizing: {done} of {total} parts ..."),
+        )  # fmt: skip
+        return summarize(
+            reading.state, reading.index, session.model, session.tokenizer, options
+        )
 
 
 def _prompts(settings: Settings) -> Path | None:
     return Path(settings.prompts) if settings.prompts else None
 
 
-def _timed(reading: Reading, work: Callable[[], Any]) -> Any:
+@contextmanager
+def _working(reading: Reading) -> Iterator[streams.Status]:
     start = time.monotonic()
     try:
-        return work()
+        with streams.Status(reading.messages.quiet) as status:
+            yield status
     finally:
         reading.timing.answer += time.monotonic() - start
 
 
-def _style(output: OutputOptions, messages: MessageOptions) -> Style:
+def _style(output: OutputOptions) -> Style:
     to_file = output.output is not None and str(output.output) != "-"
-    return Style() if to_file else Style.of_stdout(messages.no_color)
+    return Style() if to_file else Style.of_stdout()
 
 
 def _report(
@@ -262,6 +270,8 @@ def _report(
 
 def _state_id(reading: Reading) -> str:
     """The same for the same text read with the same model on the same machine."""
+    import hashlib
+
     digest = hashlib.sha256(reading.state.model_fingerprint.encode())
     for name, tensor in sorted(reading.state.tensors().items()):
         digest.update(name.encode())
@@ -271,8 +281,8 @@ def _state_id(reading: Reading) -> str:
 
 def _check_strict(reading: Reading, inputs: InputOptions) -> None:
     if inputs.strict and reading.coverage.skipped_count:
-        count = count_of(reading.coverage.skipped_count, "input")
-        raise PartlyRead(f"{count} could not be read (--strict)")
+        count = count_of(reading.coverage.skipped_count, "file or page", "files or pages")
+        raise PartlyRead(f"{count} skipped (--strict); --verbose says which")
 
 
 def _dry_run(
@@ -288,5 +298,5 @@ def _dry_run(
         for line in listed.notes(messages.verbose):
             streams.note(line)
     if inputs.strict and listed.skipped:
-        raise PartlyRead(f"{count_of(len(listed.skipped), 'input')} cannot be read (--strict)")
+        raise PartlyRead(f"{count_of(len(listed.skipped), 'file')} would be skipped (--strict)")
     return 0

@@ -7,14 +7,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from samba_cli.errors import UsageError
 from samba_cli.folders import config_file
 
-STYLES = ("paragraph", "bullets", "sections")
-LENGTHS = ("short", "medium", "long")
-DTYPES = ("auto", "fp32", "bf16")
+Style = Literal["paragraph", "bullets", "sections"]
+Length = Literal["short", "medium", "long"] | int
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Settings:
     model: str | None = None  # checkpoint folder; None is the model that comes with the program
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: str = "auto"  # auto (fp32 on CPU, bf16 on CUDA), fp32, bf16
-    length: str = "medium"  # of a summary: short, medium, long, or a number of words
-    style: str = "paragraph"  # of a summary: paragraph, bullets, sections
+    length: Length = "medium"  # of a summary; a number is words
+    style: Style = "paragraph"  # of a summary
     temperature: float = 0.0
     seed: int = 0
     max_tokens: int | None = None  # of one answer or summary
@@ -116,11 +115,12 @@ def _device(value: Any) -> str:
     return value
 
 
-def _length(value: Any) -> str:
-    text = str(value)
-    if text not in LENGTHS and not (text.isdecimal() and int(text) > 0):
+def _length(value: Any) -> Length:
+    if value in ("short", "medium", "long"):
+        return value
+    if not str(value).isdecimal() or int(value) < 1:
         raise _Wrong("choose short, medium, long or a number of words")
-    return text
+    return int(value)
 
 
 def _temperature(value: Any) -> float:
@@ -151,9 +151,9 @@ def _seed(value: Any) -> int:
 _CHECKS = {
     "model": _folder,
     "device": _device,
-    "dtype": _choice(*DTYPES),
+    "dtype": _choice("auto", "fp32", "bf16"),
     "length": _length,
-    "style": _choice(*STYLES),
+    "style": _choice(*get_args(Style)),
     "temperature": _temperature,
     "seed": _seed,
     "max_tokens": _count,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
 from samba_cli.documents import Document, Skipped
 from samba_cli.errors import Unreadable
-from samba_cli.render import count_of, skipped_line
+from samba_cli.render import count_of, reasons_text, skipped_line
 from samba_cli.sources.options import SourceOptions
 from samba_cli.units import bytes_text, count_text
 
@@ -42,8 +41,7 @@ class Listed:
 
     def notes(self, verbose: bool) -> list[str]:
         lines = [skipped_line(s) for s in self.skipped] if verbose else []
-        reasons = Counter(s.reason for s in self.skipped).most_common()
-        skipped = ", ".join(f"{count_text(n)} {reason}" for reason, n in reasons)
+        skipped = reasons_text(self.skipped)
         lines.append(
             f"would read {count_of(len(self.documents), 'file')}, {bytes_text(self.bytes)}, about "
             f"{count_text(self.tokens_at_most)} tokens if all of it is text"

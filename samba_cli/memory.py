@@ -6,7 +6,6 @@ step. Nothing here needs the model: listing and describing memories is quick.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -179,6 +178,8 @@ def changed_sources(sources: Iterable[Source]) -> Iterator[tuple[Source, str]]:
 
 
 def _sha256(path: Path) -> str | None:
+    import hashlib
+
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

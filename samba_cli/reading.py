@@ -17,7 +17,7 @@ from samba_cli.failures import Interrupted
 from samba_cli.folders import cache_folder
 from samba_cli.inputs import check_one_file
 from samba_cli.options import CheckpointOptions, MessageOptions
-from samba_cli.render import coverage_line, memory_line, skipped_line
+from samba_cli.render import Style, coverage_line, memory_line, skipped_line
 from samba_cli.report import Coverage, Timing
 from samba_cli.session import Session, open_session
 from samba_cli.units import count_text
@@ -53,11 +53,15 @@ class Reading:
         if self.messages.verbose:
             for skipped in self.coverage.skipped:
                 streams.note(skipped_line(skipped))
+        if streams.is_terminal(sys.stdout) and streams.is_terminal(sys.stderr):
+            streams.note("")  # set apart from the answer above it
         peak = peak_memory()
         if self.report is not None:
-            streams.note(coverage_line(self.report, self.state.nbytes, peak, saved_as))
-        elif self.memory is not None:
-            streams.note(memory_line(self.memory, peak))
+            line = coverage_line(self.report, self.state.nbytes, peak, saved_as)
+        else:
+            assert self.memory is not None
+            line = memory_line(self.memory, peak)
+        streams.note(Style(streams.wants_color(sys.stderr)).dim(line))
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ class Style:
     width: int | None = None  # columns to wrap at; None does not wrap
 
     @staticmethod
-    def of_stdout(no_color: bool) -> Style:
+    def of_stdout() -> Style:
         if not streams.is_terminal(sys.stdout):
             return Style()
-        return Style(streams.wants_color(sys.stdout, no_color), _columns())
+        return Style(streams.wants_color(sys.stdout), _columns())
 
     def bold(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m" if self.color else text
@@ -111,18 +111,14 @@ def coverage_line(
     report: ReadReport, state_bytes: int, peak_bytes: int | None, saved_as: str | None = None
 ) -> str:
     """`read 412 of 412 pages, 31 of 33 files (2 skipped: 1 binary, 1 too-large), ...`."""
-    skipped_pages = sum(s.page is not None for s in report.skipped)
-    skipped_files = report.skipped_count - skipped_pages
+    pages = [s for s in report.skipped if s.page is not None]
+    files = [s for s in report.skipped if s.page is None]
     parts = []
-    if report.pages or skipped_pages:
-        parts.append(_of(report.pages, report.pages + skipped_pages, "page"))
-    parts.append(_of(report.documents, report.documents + skipped_files, "file"))
-    if report.skipped:
-        reasons = Counter(s.reason for s in report.skipped).most_common()
-        listed = ", ".join(f"{count_text(n)} {reason}" for reason, n in reasons)
-        if report.skipped_count > len(report.skipped):
-            listed += ", ..."
-        parts[-1] += f" ({count_text(report.skipped_count)} skipped: {listed})"
+    if report.pages or pages:
+        parts.append(_of(report.pages, len(pages), "page", reasons_text(pages)))
+    skipped_files = report.skipped_count - len(pages)
+    more = "" if skipped_files == len(files) else ", ..."
+    parts.append(_of(report.documents, skipped_files, "file", reasons_text(files) + more))
     parts.append(count_of(report.tokens, "token"))
     if report.resumed_at:
         parts[-1] += f" ({count_text(report.resumed_at)} of them before the interruption)"
@@ -151,12 +147,20 @@ def skipped_line(skipped: Skipped) -> str:
     return f"skipped {_safe(skipped.name)}{page}: {skipped.reason}"
 
 
-def _of(read: int, total: int, unit: str) -> str:
-    return f"{count_text(read)} of {count_of(total, unit)}"
+def reasons_text(skipped: Sequence[Skipped]) -> str:
+    """`2 binary, 1 too-large`."""
+    reasons = Counter(s.reason for s in skipped).most_common()
+    return ", ".join(f"{count_text(n)} {reason}" for reason, n in reasons)
 
 
-def count_of(number: int, unit: str) -> str:
-    return f"{count_text(number)} {unit}{'' if number == 1 else 's'}"
+def _of(read: int, skipped: int, unit: str, reasons: str) -> str:
+    text = f"{count_text(read)} of {count_of(read + skipped, unit)}"
+    return f"{text} ({count_text(skipped)} skipped: {reasons})" if skipped else text
+
+
+def count_of(number: int, unit: str, units: str | None = None) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count_text(number)} {unit if number == 1 else units or unit + 's'}"
 
 
 def _one_line(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +36,9 @@ def open_session(settings: Settings, quiet: bool) -> Session:
     """
     folder = _checkpoint_folder(settings.model)
     name = folder.name if settings.model else BUILT_IN
-    loading = _Loading(f"loading model {name} ...", quiet)  # before torch: seconds may pass
-    try:
+    with streams.Status(quiet) as status:
+        # Said before torch is imported: seconds may pass.
+        status.say(f"loading model {name} ...", in_pipes=True)
         import torch
 
         from samba_cli.model import CheckpointError, Tokenizer, load_checkpoint
@@ -52,27 +52,7 @@ def open_session(settings: Settings, quiet: bool) -> Session:
             raise ModelError(f"cannot load the model: {error}") from error
         except ValueError as error:  # the tokenizer
             raise ModelError(f"cannot load the tokenizer: {error}") from error
-    finally:
-        loading.end()
     return Session(model, tokenizer, str(folder) if settings.model else None, device)
-
-
-class _Loading:
-    """A line that says what takes so long; a terminal loses it again when it is over."""
-
-    def __init__(self, text: str, quiet: bool) -> None:
-        self._width = 0
-        if quiet:
-            return
-        if streams.is_terminal(sys.stderr):
-            self._width = len(text)
-            print(text, end="\r", file=sys.stderr, flush=True)
-        else:
-            streams.note(text)
-
-    def end(self) -> None:
-        if self._width:
-            print(" " * self._width, end="\r", file=sys.stderr, flush=True)
 
 
 def _checkpoint_folder(setting: str | None) -> Path:

@@ -24,10 +24,9 @@ def is_terminal(stream: TextIO) -> bool:
         return False
 
 
-def wants_color(stream: TextIO, no_color: bool = False) -> bool:
+def wants_color(stream: TextIO) -> bool:
     return (
-        not no_color
-        and not os.environ.get("NO_COLOR")
+        not os.environ.get("NO_COLOR")
         and os.environ.get("TERM") != "dumb"
         and is_terminal(stream)
     )
@@ -37,6 +36,28 @@ def note(message: str) -> None:
     """One line for the person, on stderr. A closed stderr is no reason to stop."""
     with contextlib.suppress(OSError):
         print(message, file=sys.stderr, flush=True)
+
+
+class Status(contextlib.AbstractContextManager):
+    """What takes so long, on one line of stderr that a terminal loses when it is over."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet, self._width = quiet, 0
+        self._terminal = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+
+    def say(self, text: str, in_pipes: bool = False) -> None:
+        """Replace the line. Where stderr is no terminal, only what is for pipes is said."""
+        if self._quiet:
+            return
+        if self._terminal:
+            print(text.ljust(self._width), end="\r", file=sys.stderr, flush=True)
+            self._width = len(text)
+        elif in_pipes:
+            note(text)
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            print(" " * self._width, end="\r", file=sys.stderr, flush=True)
 
 
 def abandon_stdout() -> None:

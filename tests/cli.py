@@ -36,19 +36,24 @@ class Result:
         return sentences[0].removeprefix("samba: ")
 
 
-class Terminalless(io.TextIOWrapper):
-    """A stream that is a pipe, as in a script."""
+class Stream(io.TextIOWrapper):
+    """A standard stream: a pipe, as in a script, or a terminal."""
+
+    terminal = False
 
     def isatty(self) -> bool:
-        return False
+        return self.terminal
 
 
-def run(*arguments: object, stdin: bytes = b"") -> Result:
-    """`samba ARGUMENTS` in this process."""
-    streams = {name: Terminalless(io.BytesIO(), encoding="utf-8") for name in ("stdout", "stderr")}
-    streams["stdin"] = Terminalless(io.BytesIO(stdin), encoding="utf-8")
+def run(*arguments: object, stdin: bytes = b"", terminal: str = "") -> Result:
+    """`samba ARGUMENTS` in this process; `terminal` names a stream that is one."""
+    given = {"stdin": stdin, "stdout": b"", "stderr": b""}
+    streams = {name: Stream(io.BytesIO(data), encoding="utf-8") for name, data in given.items()}
+    if terminal:
+        streams[terminal].terminal = True
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["samba", *map(str, arguments)])
+        patch.setenv("NO_COLOR", os.environ.get("NO_COLOR", ""))  # --no-color sets it
         for name, stream in streams.items():
             patch.setattr(sys, name, stream)
         code = main()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cli import QUESTION, run
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -31,6 +30,30 @@ def test_ask_prints_only_the_answer_on_stdout() -> None:
     quiet = run("ask", QUESTION, "contract.txt", "--quiet")
     assert quiet.stdout == result.stdout
     assert quiet.stderr == ""
+
+
+def test_colors_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    arguments = ("ask", QUESTION, "contract.txt")
+    colored = run(*arguments, terminal="stdout")
+    assert "\x1b[36mcontract.txt" in colored.stdout
+    assert "\x1b" not in colored.stderr  # each stream is judged by itself
+    plain = [run(*arguments, "--no-color", terminal="stdout")]
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain.append(run(*arguments, terminal="stdout"))
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    plain.append(run(*arguments, terminal="stdout"))
+    assert all("\x1b" not in result.stdout for result in plain)
+
+
+def test_nothing_to_read_on_a_terminal_is_a_usage_error() -> None:
+    result = run("summarize", terminal="stdin")
+    assert result.code == 2
+    assert "samba summarize --help" in result.sentence
+    assert run().code == 2
+    assert "Examples:" in run().stderr
 
 
 def test_several_questions_and_standard_input(home: Path) -> None:

