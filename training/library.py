@@ -24,17 +24,19 @@ class Library:
     def __init__(self, folder: Path) -> None:
         """Raises FileNotFoundError for a folder that is no corpus."""
         self.documents: list[Record] = json.loads((folder / "documents.json").read_text())
-        self._tokens = np.memmap(folder / "tokens.u16", np.uint16, "r")
-        self._texts = np.memmap(folder / "texts.bin", np.uint8, "r")
-        self._words = np.memmap(folder / "words.i32", np.int32, "r")
+        # plain views of the maps: slicing an np.memmap costs several times as much
+        self._tokens = np.asarray(np.memmap(folder / "tokens.u16", np.uint16, "r"))
+        self._texts = np.asarray(np.memmap(folder / "texts.bin", np.uint8, "r"))
+        self._words = np.asarray(np.memmap(folder / "words.i32", np.int32, "r"))
         self._token_offsets, self._text_offsets, self._word_offsets = (
-            np.load(folder / f"{name}_offsets.npy", mmap_mode="r")
+            np.asarray(np.load(folder / f"{name}_offsets.npy", mmap_mode="r"))
             for name in ("token", "text", "word")
         )
         self.starts = np.load(folder / "document_offsets.npy")
-        self.rarity = np.load(folder / "rarity.npy", mmap_mode="r")
-        self._postings = np.load(folder / "postings.npy", mmap_mode="r")
-        self._posting_offsets = np.load(folder / "posting_offsets.npy", mmap_mode="r")
+        self.rarity = np.asarray(np.load(folder / "rarity.npy", mmap_mode="r"))
+        self._postings = np.asarray(np.load(folder / "postings.npy", mmap_mode="r"))
+        offsets = np.load(folder / "posting_offsets.npy", mmap_mode="r")
+        self._posting_offsets = np.asarray(offsets)
         self.passage_count = len(self._token_offsets) - 1
         self.code = np.array([d["kind"] == "code" for d in self.documents])
 
