@@ -28,7 +28,7 @@ CREATE TABLE passages(id INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENC
     char_start INTEGER NOT NULL, char_end INTEGER NOT NULL, text TEXT NOT NULL,
     page_start INTEGER, page_end INTEGER, line_start INTEGER, line_end INTEGER,
     heading TEXT, terms TEXT NOT NULL, tokens INTEGER NOT NULL, salience REAL);
-CREATE INDEX passages_of ON passages(document);
+CREATE INDEX passages_of ON passages(document, salience);
 CREATE TABLE skipped(id INTEGER PRIMARY KEY, name TEXT NOT NULL, reason TEXT NOT NULL,
     page INTEGER);
 CREATE VIRTUAL TABLE passages_fts USING fts5(text, heading, terms, content='passages',

@@ -12,10 +12,11 @@ from samba_cli.documents import Document, Part, Passage, Skipped
 from samba_cli.errors import SambaError
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.passages import cut
-from samba_cli.prompting import encode, has_marks
+from samba_cli.prompting import encode, encode_many, has_marks
 
 # Kinds whose text is (about) the file's bytes: only there is the place in the file known.
 _TEXT_KINDS = frozenset({"text", "markdown", "code"})
+_BATCH = 16  # passages encoded together: the tokenizer does so on all cores
 _LARGE = 1 << 20  # bytes; inside a larger file of another kind the place in bytes is unknown
 
 
@@ -45,6 +46,15 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class _Cut:
+    document: Document
+    passage: Passage
+    first: bool  # of its document
+    digest: str
+    tally: Tally
+
+
+@dataclass(frozen=True)
 class End:
     """The input is over."""
 
@@ -67,9 +77,37 @@ def parse(
     text other than white space are left out. Raises Changed where the text differs, and what a
     document raised where nothing at all could be read.
     """
+    batch: list[_Cut] = []
+    for item in _cut_all(stream, position):
+        if isinstance(item, _Cut):
+            batch.append(item)
+            if len(batch) < _BATCH:
+                continue
+        yield from _encoded(batch, tokenizer, prompts)
+        batch.clear()
+        if not isinstance(item, _Cut):
+            yield item
+
+
+def _encoded(batch: list[_Cut], tokenizer: Tokenizer, prompts: Path | None) -> Iterator[Piece]:
+    texts = [one.passage.text for one in batch]
+    bodies = encode_many(tokenizer, "read_passage", prompts, "passage", texts)
+    mark = tokenizer.control["<|mark|>"] if has_marks(tokenizer) else None
+    for one, body in zip(batch, bodies, strict=True):
+        name = one.document.name
+        head = encode(tokenizer, "read_document", prompts, name=name) if one.first else []
+        marked = mark is not None and body[-1:] == [mark]
+        yield Piece(
+            one.tally.documents, one.document, one.passage, head + body, len(body) - marked, marked,
+            one.digest, one.tally,
+        )  # fmt: skip
+
+
+def _cut_all(
+    stream: Iterable[Document | Skipped], position: Position
+) -> Iterator[_Cut | Skipped | End]:
+    """The passages behind `position`; raises as `parse` does."""
     counter = _Counter()
-    marks = has_marks(tokenizer)
-    mark = tokenizer.control.get("<|mark|>", -1)
     seen, digest, problem = 0, "", None
     for item in stream:
         if isinstance(item, Skipped):
@@ -80,26 +118,16 @@ def parse(
             if isinstance(found, Skipped):
                 yield (problem := found)
                 continue
-            if first:
-                counter.documents += 1
+            counter.documents += first
             seen += 1
             digest = _chain(digest, found)
             if seen == position.passages and digest != position.digest:
                 raise Changed
-            if (
-                seen == position.passages + 1
-                and position.partial
-                and digest != position.next_digest
-            ):
+            following = seen == position.passages + 1 and position.partial
+            if following and digest != position.next_digest:
                 raise Changed
             if seen > position.passages:
-                body = encode(tokenizer, "read_passage", prompts, passage=found.text)
-                head = encode(tokenizer, "read_document", prompts, name=item.name) if first else []
-                marked = marks and body[-1:] == [mark]
-                yield Piece(
-                    counter.documents, item, found, head + body, len(body) - marked, marked,
-                    digest, counter.tally(),
-                )  # fmt: skip
+                yield _Cut(item, found, first, digest, counter.tally())
             first = False
         if first and problem is None:
             yield Skipped(item.name, "empty")

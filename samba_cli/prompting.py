@@ -35,6 +35,26 @@ def encode(
     return tokenizer.encode_prompt(_known(tokenizer, render(name, folder, **fields)))
 
 
+def encode_many(
+    tokenizer: Tokenizer, name: str, folder: Path | None, field: str, texts: Sequence[str]
+) -> list[list[int]]:
+    """One prompt for each text, as `encode` with `field` set to it, but in parallel.
+
+    Raises KeyError naming a field that is missing.
+    """
+    place = Segment("", False)
+    segments = _known(tokenizer, render(name, folder, **{field: [place]}))
+    encoded = tokenizer.encode_batch(texts) if texts else []
+    if place not in segments:  # a user's template without the field
+        return [tokenizer.encode_prompt(segments) for _ in texts]
+    at = segments.index(place)
+    before = tokenizer.encode_prompt(segments[:at])
+    after = tokenizer.encode_prompt(segments[at + 1 :])
+    if place in segments[at + 1 :]:  # or with the field twice
+        return [encode(tokenizer, name, folder, **{field: text}) for text in texts]
+    return [before + ids + after for ids in encoded]
+
+
 def passages_segments(texts: Sequence[str], folder: Path | None = None) -> list[Segment]:
     """Replayed passages, for the field $passages of a template."""
     return [segment for text in texts for segment in render("passage", folder, passage=text)]
