@@ -64,10 +64,10 @@ def answer(
     if not scored or not question.strip():
         return Answer(question, "", False, ())
     chosen = _choose(question, scored, model, tokenizer, options)
-    written = _generate(question, chosen, state, model, tokenizer, options)
-    best = chosen[0]
-    plausible = best.mark >= FOUND_MARK or best.coverage >= FOUND_COVERAGE
-    text, extractive = checked(question, written, chosen, index) if plausible else ("", False)
+    best, text, extractive = chosen[0], "", False
+    if best.mark >= FOUND_MARK or best.coverage >= FOUND_COVERAGE:
+        written = _generate(question, chosen, state, model, tokenizer, options)
+        text, extractive = checked(question, written, chosen, index)
     return Answer(question, text, bool(text), _evidence(question, text, chosen), extractive)
 
 

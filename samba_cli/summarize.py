@@ -92,6 +92,8 @@ class _Summarizing:
         else:
             chosen = self._trimmed([sentence for said in parts for sentence in said], self.words)
         chosen = self._filled(chosen, spans)
+        if not chosen:  # nothing here reads as a sentence: show how it begins
+            chosen = extracts(self.index.get([1])[0])[:1]
         return Summary(_render(chosen, self.options.style), tuple(chosen), self._title())
 
     def _spans(self) -> list[Span]:
@@ -119,8 +121,10 @@ class _Summarizing:
             sentence = supported(text, passages, self.index, title)
             if sentence is not None and not repeats(sentence, said):
                 said.append(sentence)
-        if not said:
-            said = extracts(passages[0] if len(passages) == 1 else _best(passages), title)[:1]
+        if not said:  # the first exact sentence, of the most salient passage that has one
+            ranked = sorted(passages, key=lambda one: -(one.salience or 0.0))
+            firsts = (extracts(one, title)[0] for one in ranked)
+            said = [one for one in firsts if one.evidence[0].score > 0][:1]
         return said
 
     def _generate(self, texts: Sequence[str], count: int) -> list[str]:
@@ -152,7 +156,7 @@ class _Summarizing:
         for _, _, said in written:
             text = " ".join(sentence.text for sentence in said)
             cost = len(self.tokenizer.encode(text)) + 2
-            if cost <= room:
+            if text and cost <= room:
                 texts.append(text)
                 room -= cost
         sources = {one.id: one for _, passages, _ in written for one in passages}
@@ -165,8 +169,9 @@ class _Summarizing:
         # Sections that the whole does not mention add their first sentence while there is room.
         for span, _, parts in written:
             held = any(span.first <= one.evidence[0].passage_id <= span.last for one in said)
-            if not held and _count([*said, parts[0]]) <= self.words and not repeats(parts[0], said):
-                said.append(parts[0])
+            first = parts[:1]
+            if first and not held and _count([*said, *first]) <= self.words:
+                said += [one for one in first if not repeats(one, said)]
         return sorted(said, key=_place)
 
     def _filled(self, said: list[SummarySentence], spans: Sequence[Span]) -> list[SummarySentence]:
@@ -202,10 +207,6 @@ class _Summarizing:
     def _title(self) -> str | None:
         documents = [one for one, _ in zip(self.index.documents(), range(2), strict=False)]
         return documents[0].title if len(documents) == 1 else None
-
-
-def _best(passages: Sequence[StoredPassage]) -> StoredPassage:
-    return max(passages, key=lambda one: (one.salience is not None, one.salience or 0.0))
 
 
 def _place(sentence: SummarySentence) -> tuple[int, int]:

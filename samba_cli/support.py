@@ -68,7 +68,10 @@ def find_support(text: str, passages: Sequence[StoredPassage]) -> Evidence | Non
 
 
 def extracts(passage: StoredPassage, section: str | None = None) -> list[SummarySentence]:
-    """Exact sentences of a passage, those that say most about it first; at least one."""
+    """Exact sentences of a passage, those that say most about it first; at least one.
+
+    A passage without prose gives its beginning, with score 0.
+    """
     text = passage.passage.text
     spans = _comments(text) if passage.passage.kind == "code" else sentences(text)
     whole = content_words(text)
