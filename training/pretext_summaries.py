@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from training.library import Library, Words
 from training.pretext_spans import document_name, pick_passage
-from training.rows import Formats, Row
+from training.rows import NO_LOSS, YES_LOSS, Formats, Row
 from training.words import content_words, hashed, is_prose, sentences, squeeze
 
 _LEADING = {"encyclopedia", "paper", "docs", "report"}  # kinds whose documents begin with a lead
@@ -25,6 +25,7 @@ _ABSTRACT = re.compile(
 )
 _TITLE = re.compile(r"\A\s*#[^\n]*\n+")
 _HEADINGS = re.compile(r"^[ \t]*#{1,6} [^\n]*$", re.MULTILINE)
+_PLAIN = 0.3  # of the documents are read without marks: plain text must stay what it is
 _LONGEST_LEAD = 6  # passages
 _SHOWN_TOKENS = 900  # of passages in front of a summary
 _LONGEST_SUMMARY = 1100  # characters
@@ -92,8 +93,10 @@ def read(
     first: int,
     last: int,
 ) -> Row:
-    """A document (or passages first..last-1 of it) as the program reads it."""
+    """A document (or passages first..last-1 of it) as the program reads it, or as plain text."""
     passages = [library.tokens(p) for p in range(first, last)]
+    if rng.random() < _PLAIN:
+        return formats.plain(document_name(library, document, rng), passages)
     row = formats.reading(document_name(library, document, rng), passages)
     found = lead(library, document) if first == library.span(document)[0] else None
     if found is None or found.last > last or found.body >= found.last:
@@ -103,7 +106,7 @@ def read(
     places = np.flatnonzero(row.tokens == formats.mark)[found.body - first : found.last - first]
     wanted = np.isin(np.arange(found.body, found.last), yes)
     row.targets[places] = np.where(wanted, formats.yes, formats.no)
-    row.weights[places] = np.where(wanted, 1.2, 0.4)
+    row.weights[places] = np.where(wanted, YES_LOSS / 2, NO_LOSS / 2)  # the oracle is rough
     return row
 
 

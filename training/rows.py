@@ -21,9 +21,11 @@ from training.encoder import Encoder
 Tokens = npt.NDArray[np.uint16]
 Weights = npt.NDArray[np.float16]
 
-TEXT_LOSS = 0.3  # a passage inside a task, the first time it stands there
-ANSWER_LOSS = 2.0
-YES_LOSS, NO_LOSS = 1.6, 0.7  # there is one relevant passage among several
+TEXT_LOSS = 0.2  # a passage inside a task, the first time it stands there
+ANSWER_LOSS = 3.0
+# There is one relevant passage among several, and one mark in some 200 tokens: with weights near 1
+# the marks would be lost in the gradient of the text.
+YES_LOSS, NO_LOSS = 6.0, 2.5
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,14 @@ class Formats:
             row.targets[places] = np.where(wanted, self.yes, self.no)
             row.weights[places] = np.where(wanted, YES_LOSS, NO_LOSS)
         return row
+
+    def plain(self, name: str, passages: Sequence[Tokens]) -> Row:
+        """A document without marks: text as any other program would have it."""
+        head = self.fill("read_document", name=self.encode(name))
+        tokens = np.concatenate([head.tokens, *passages])
+        weights = np.ones(len(tokens), np.float16)
+        weights[: len(head.tokens)] = 0.0
+        return shift(Piece(tokens, weights))
 
     def marking(self, question: str, passages: Sequence[Tokens], relevant: Sequence[bool]) -> Row:
         """A question and passages, each judged at its mark."""
