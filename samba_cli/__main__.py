@@ -27,6 +27,10 @@ def main() -> int:
     except BrokenPipeError:
         streams.abandon_stdout()
         return 141
+    except OSError as error:  # the rest of the output found no room
+        streams.abandon_stdout()
+        streams.note(f"samba: cannot write the output: {error.strerror}")
+        return 1
     except KeyboardInterrupt:  # a second Ctrl-C, or one while the first was being reported
         return 130
 
@@ -80,8 +84,9 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
 
     what = failure(error, arguments)
     streams.note(f"samba: {what.message}")
-    # With codes 5 and 6 the report is complete and on stdout already.
-    if "--json" in arguments and what.code not in (5, 6):
+    # With codes 5 and 6 the report is complete and on stdout already; a full disk takes nothing.
+    full = isinstance(error, OSError) and error.filename is None
+    if "--json" in arguments and what.code not in (5, 6) and not full:
         import json
 
         fields = {"code": what.code, "kind": what.kind, "message": what.message}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -182,6 +183,8 @@ def opened(
 ) -> Iterator[Reading]:
     """What is asked: the memory of that name, or else the paths, read now."""
     if memory is None:
+        if len(paths) == 1 and memories.exists(paths[0]) and not os.path.lexists(paths[0]):
+            raise UsageError(f"'{paths[0]}' is a memory, not a file; write: --memory {paths[0]}")
         wanted = Input(gather_paths(paths, inputs, command), source_options(inputs), checkpoint)
         with read_input(wanted, settings, messages) as reading:
             yield reading
@@ -221,7 +224,7 @@ def make_summary(reading: Reading, settings: Settings, focus: str | None = None)
         options = SummaryOptions(
             length=settings.length, style=settings.style, focus=focus, prompts=_prompts(settings),
             temperature=settings.temperature, seed=settings.seed,
-            progress=lambda done, total: status.say(f"summarizing: {done} of {total} parts ..."),
+            progress=lambda done, total: status.say(f"summarizing part {done} of {total} ..."),
         )  # fmt: skip
         return summarize(
             reading.state, reading.index, session.model, session.tokenizer, options

@@ -52,8 +52,9 @@ def failure(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(
             errors.DeviceError.code, "out of memory; try --device cpu or a smaller model"
         )
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return Failure(1, f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror:
+        what = "cannot write the output" if error.filename is None else error.filename
+        return Failure(1, f"{what}: {error.strerror}")
     return Failure(1, _fault(error, arguments))
 
 

@@ -20,7 +20,7 @@ from samba_cli.options import CheckpointOptions, MessageOptions
 from samba_cli.render import Style, coverage_line, memory_line, skipped_line
 from samba_cli.report import Coverage, Timing
 from samba_cli.session import Session, open_session
-from samba_cli.units import count_text
+from samba_cli.units import bytes_text, count_text
 
 if TYPE_CHECKING:
     from samba_cli.checkpoint import ReadFolder
@@ -55,7 +55,7 @@ class Reading:
                 streams.note(skipped_line(skipped))
         if streams.is_terminal(sys.stdout) and streams.is_terminal(sys.stderr):
             streams.note("")  # set apart from the answer above it
-        peak = peak_memory()
+        peak = _peak_memory(self.session.device)
         if self.report is not None:
             line = coverage_line(self.report, self.state.nbytes, peak, saved_as)
         else:
@@ -196,14 +196,19 @@ def with_model_of(memory: memories.Memory, settings: Settings, asked: str | None
     return replace(settings, model=memory.model) if asked is None and there else settings
 
 
-def peak_memory() -> int | None:
-    """The most memory this process has used, in bytes; None where the system does not tell."""
+def _peak_memory(device: str) -> str:
+    """The most memory this process has used; empty where the system does not tell."""
     try:
         import resource
     except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes, bytes on macOS
+    text = f"peak memory {bytes_text(peak if sys.platform == 'darwin' else peak * 1024)}"
+    if device.startswith("cuda"):
+        import torch
+
+        text += f" and {bytes_text(torch.cuda.max_memory_allocated(device))} on the GPU"
+    return text
 
 
 def _check_model(memory: memories.Memory, session: Session) -> None:

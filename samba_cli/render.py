@@ -74,7 +74,12 @@ def answer_text(answer: Answer, style: Style, with_question: bool = False) -> st
 
 def _evidence_text(evidence: Evidence, style: Style) -> str:
     quote = f'"{_shortened(evidence.quote, _QUOTE)}"'
-    return f"  {style.place(_safe(evidence.location))}\n{style.dim(style.wrap(quote, '    '))}"
+    return f"  {style.place(_place(evidence))}\n{style.dim(style.wrap(quote, '    '))}"
+
+
+def _place(evidence: Evidence) -> str:
+    location = _safe(evidence.location)
+    return f"stdin{location[1:]}" if evidence.document == "-" else location
 
 
 def summary_text(summary: Summary, style: Style) -> str:
@@ -88,7 +93,7 @@ def summary_text(summary: Summary, style: Style) -> str:
         at = place + len(_safe(sentence.text))
         marks = []
         for evidence in sentence.evidence:
-            location = _safe(evidence.location)
+            location = _place(evidence)
             number, _ = numbers.setdefault(location, (len(numbers) + 1, evidence))
             marks.append(f"[{number}]")
         mark = " " + "".join(dict.fromkeys(marks))
@@ -108,7 +113,7 @@ def _heading(line: str, style: Style) -> str:
 
 
 def coverage_line(
-    report: ReadReport, state_bytes: int, peak_bytes: int | None, saved_as: str | None = None
+    report: ReadReport, state_bytes: int, peak: str, saved_as: str | None = None
 ) -> str:
     """`read 412 of 412 pages, 31 of 33 files (2 skipped: 1 binary, 1 too-large), ...`."""
     pages = [s for s in report.skipped if s.page is not None]
@@ -124,14 +129,14 @@ def coverage_line(
         parts[-1] += f" ({count_text(report.resumed_at)} of them before the interruption)"
     parts.append(f"{rate_text(report.tokens_per_second)} tokens/s")
     parts.append(f"state {bytes_text(state_bytes)}")
-    if peak_bytes:
-        parts.append(f"peak memory {bytes_text(peak_bytes)}")
+    if peak:
+        parts.append(peak)
     if saved_as:
         parts.append(f"saved as {saved_as}")
     return "read " + ", ".join(parts)
 
 
-def memory_line(memory: Memory, peak_bytes: int | None) -> str:
+def memory_line(memory: Memory, peak: str) -> str:
     """`memory book: 160,689 tokens of 412 pages, 1 file, read on 2026-11-22; ...`."""
     inside = [count_of(memory.documents, "file")]
     if memory.pages:
@@ -139,7 +144,7 @@ def memory_line(memory: Memory, peak_bytes: int | None) -> str:
     line = f"memory {memory.name}: {count_of(memory.tokens, 'token')} of {', '.join(inside)}"
     line += f", read on {memory.updated[:10]}; nothing read again"
     line += f", state {bytes_text(memory.state_bytes)}"
-    return line + (f", peak memory {bytes_text(peak_bytes)}" if peak_bytes else "")
+    return f"{line}, {peak}" if peak else line
 
 
 def skipped_line(skipped: Skipped) -> str:

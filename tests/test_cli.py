@@ -219,6 +219,7 @@ def test_chat_with_piped_questions() -> None:
     assert "saved as kept" in result.stdout
     assert "/exit" in result.stdout
     assert result.stderr.count("\nsamba: ") == 2  # /save without a name, and /nonsense
+    assert "--memory kept" in run("ask", QUESTION, "kept").sentence
     result = run("chat", "kept", stdin=f"{QUESTION}\n".encode())
     assert result.code == 0
     assert "memory kept" in result.stderr

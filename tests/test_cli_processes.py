@@ -74,6 +74,20 @@ def test_closed_pipe(arguments: tuple[str, ...]) -> None:
     assert process.returncode == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_disk_and_no_streams() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "samba_cli", "prompts", "show", "answer"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert done.returncode == 1
+    assert done.stderr == "samba: cannot write the output: No space left on device\n"
+    closed = 'exec "$@" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", closed, "sh", *command], env=environment).returncode == 0
+
+
 def test_killed_and_interrupted_reads_resume(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
