@@ -128,7 +128,7 @@ def test_a_sentence_needs_support(folder: ReadFolder) -> None:
 def test_extracts_are_exact_and_never_missing() -> None:
     texts = {
         "text": "A table: 1 2 3 4\nThe harbour was built by sailors in the year 1900. It is. ",
-        "code": 'def f():\n    """Return the number of windows of a house."""\n    return 1  # yes\n',
+        "code": 'def f():\n    """Return the number of windows of a house."""\n    return 1\n',
         "markdown": "xxx" * 300,
     }
     with PassageIndex.create("") as index:
