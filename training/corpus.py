@@ -56,7 +56,10 @@ def _shingles(text: str) -> npt.NDArray[np.int64]:
 
 def _contaminated(text: str, avoid: npt.NDArray[np.int64]) -> bool:
     found = np.unique(_shingles(text))
-    return len(found) > 0 and np.isin(found, avoid).mean() > _SHARED
+    if not len(found):
+        return False
+    places = np.searchsorted(avoid, found).clip(max=len(avoid) - 1)  # `avoid` is sorted, and large
+    return (avoid[places] == found).mean() > _SHARED
 
 
 def _build_part(job: _Job) -> int:
