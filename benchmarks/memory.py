@@ -30,6 +30,7 @@ WORDS = re.findall(
 PROBE = """
 import resource, sys, json
 from samba_cli.__main__ import main
+code = 0
 try:
     main()
 except SystemExit as leaving:

@@ -30,7 +30,7 @@ from samba_cli.text_match import (
 from samba_cli.writing import Written, replay_budget, write
 
 # What decides `found`. To be measured on questions with and without an answer in the text.
-FOUND_MARK = -1.0  # the best passage's mark must reach this, or ...
+FOUND_MARK = 0.0  # the best passage's mark must reach this, or ...
 FOUND_COVERAGE = 0.6  # ... hold this share of the question's content words
 SUPPORTED = 0.6  # share of a free answer's content words that the replayed passages must hold
 QUOTE_COVERAGE = 0.5  # share of the question's words in a passage for its quote to stand in

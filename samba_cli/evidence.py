@@ -19,7 +19,7 @@ from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.prompting import encode, has_marks
 from samba_cli.text_match import content_words, overlap
 
-BM25_WEIGHT = 4.0  # of BM25, scaled so that the best candidate has 1, against the mark in logits
+BM25_WEIGHT = 2.0  # of BM25, scaled so that the best candidate has 1, against the mark in logits
 CANDIDATES_CPU = 24
 CANDIDATES_ACCELERATOR = 48
 SALIENT_SHARE = 6  # one in so many candidates comes from the salience marks, words aside

@@ -41,7 +41,7 @@ def samples(data: Path, quality: Path, wanted: list[str], limit: int) -> dict[st
     sets: dict[str, list[Record]] = {}
     for path in sorted((quality / "sample_ids").glob("*.txt")):
         if not wanted or path.stem in wanted:
-            ids = [i for i in path.read_text().split() if i in records]
+            ids = [i for i in path.read_text().splitlines() if i in records]
             sets[path.stem] = [records[i] for i in ids[: limit or None]]
     return sets
 
