@@ -1,6 +1,6 @@
 """How well the marks find, alone and with BM25, and how well they tell what is not there.
 
-    python -m training.calibrate --data ../shared/data/eval --quality ../shared/quality --limit 60
+    python -m training.calibrate --data EVAL --quality QUALITY --limit 60
 
 For every sampled question its document is cut and indexed as the program does it, the program's
 candidates are scored, and the table gives recall@1, @3 and @5 of the gold spans for each weight of

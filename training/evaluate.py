@@ -1,6 +1,6 @@
 """The public evaluation, through the program as a user has it: same reader, prompts and answers.
 
-    python -m training.evaluate --data ../shared/data/eval --quality ../shared/quality \
+    python -m training.evaluate --data EVAL --quality QUALITY \
         --out out/eval [--sets qmsum xquad_en] [--limit 30] [--device cuda]
 
 Every document is written to a file and read once; its questions are answered, its summaries written

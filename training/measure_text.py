@@ -1,6 +1,6 @@
 """Bits per byte on held-out text, and by position on documents laid end to end, state carried.
 
-python -m training.measure_text --model model/weights --text ../shared/data/text/heldout.jsonl.zst
+python -m training.measure_text --model model/weights --text TEXT/heldout.jsonl.zst
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The human-made questions and summaries, in the formats of the pretext rows.
 
-    python -m training.tasks --tasks ../shared/data/tasks --tokenizer model/weights \
+    python -m training.tasks --tasks TASKS --tokenizer model/weights \
         --out DIR/tasks --workers N
 
 builds two corpora of the documents, DIR/tasks/train and DIR/tasks/valid (5% of the documents,

@@ -1,6 +1,6 @@
 """Train the tokenizer of the default model: byte-level BPE, 16,384 tokens.
 
-    python -m training.tokenizer --text ../shared/data/text --code DIR \
+    python -m training.tokenizer --text TEXT --code DIR \
         --out model/weights/tokenizer.json
 
 Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019): no normaliser and no unknown
