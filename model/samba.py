@@ -9,6 +9,7 @@ a text into chunks in any way gives the same state and the same logits, up to ro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +31,9 @@ class Linear(nn.Linear):
     def __init__(self, d_in: int, d_out: int, bias: bool = False) -> None:
         super().__init__(d_in, d_out, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+    def forward(self, input: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.linear(input, self.weight.to(input.dtype), bias)
 
 
 class RMSNorm(nn.Module):
@@ -84,9 +85,7 @@ class Mamba(nn.Module):
         dt, B, C = self.x_proj(x).split(self.sizes, dim=-1)  # [B, T, R], [B, T, N] twice
         dt = F.linear(dt, self.dt_proj.weight.to(dt.dtype))  # its bias joins before the softplus
         A = -torch.exp(self.A_log.float())
-        y, state.ssm = selective_scan(
-            x, dt, A, B, C, self.D, z, self.dt_proj.bias, state.ssm
-        )
+        y, state.ssm = selective_scan(x, dt, A, B, C, self.D, z, self.dt_proj.bias, state.ssm)
         return self.out_proj(y)
 
 
@@ -109,8 +108,7 @@ class SlidingWindowAttention(nn.Module):
         return self.o_proj(attend(q, k, v, state).flatten(-2))
 
 
-@torch.compiler.disable  # the ring's position is a Python int: compiled, every step would differ
-def attend(q: Tensor, k: Tensor, v: Tensor, state: AttentionState) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, state: AttentionState) -> Tensor:
     """Attention of a chunk to itself and to the window before it; takes the chunk into the ring."""
     if q.shape[1] == 1 and not torch.is_grad_enabled():
         state.write(k, v)
@@ -119,6 +117,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, state: AttentionState) -> Tensor:
     y = window_attention(q, keys, values, state.window)
     state.write(k, v)
     return y
+
+
+# The ring's position is a Python int: compiled, every step would be another program.
+attend: Callable[[Tensor, Tensor, Tensor, AttentionState], Tensor] = torch.compiler.disable(_attend)
 
 
 class Layer(nn.Module):
@@ -240,10 +242,13 @@ class Samba(nn.Module):
                 # the inverse of softplus, so that softplus(bias) = dt at the start
                 module.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
         scale = 1 / math.sqrt(2 * c.n_layer)  # each layer adds to the residual stream twice
-        for layer in self.backbone.layers:
-            out = layer.mixer.out_proj if isinstance(layer.mixer, Mamba) else layer.mixer.o_proj
-            out.weight.mul_(scale)
-            layer.mlp.down_proj.weight.mul_(scale)
+        for module in self.modules():
+            if isinstance(module, Mamba):
+                module.out_proj.weight.mul_(scale)
+            elif isinstance(module, SlidingWindowAttention):
+                module.o_proj.weight.mul_(scale)
+            elif isinstance(module, SwiGLU):
+                module.down_proj.weight.mul_(scale)
         if not c.tie_embeddings:
             self.lm_head.weight.copy_(
                 torch.randn(self.lm_head.weight.shape, generator=generator) * 0.02

@@ -13,21 +13,26 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from samba_cli.model.samba import Samba
-
 FORMAT = "samba-state-1"
 
 
 class StateError(ValueError):
     """A state file that is damaged, or that belongs to another model or tokenizer."""
+
+
+class Reader(Protocol):
+    """What a state belongs to: a model."""
+
+    fingerprint: str
+
+    def initial_state(self, batch: int = 1) -> State: ...
 
 
 @dataclass
@@ -165,7 +170,7 @@ class State:
             raise
 
     @staticmethod
-    def load(path: Path, model: Samba, tokenizer_fingerprint: str) -> tuple[State, dict[str, str]]:
+    def load(path: Path, model: Reader, tokenizer_fingerprint: str) -> tuple[State, dict[str, str]]:
         """Read a state that this model saved. Returns it with its metadata.
 
         Raises StateError where the file is damaged or of another model or tokenizer.

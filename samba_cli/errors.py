@@ -1,4 +1,4 @@
-"""Errors a person can act on: each carries one sentence and the exit code it ends the program with."""
+"""Errors a person can act on: each carries one sentence and the program's exit code."""
 
 
 class SambaError(Exception):

@@ -4,6 +4,8 @@ Mistral's decoder layer is RMSNorm, sliding-window attention with RoPE and group
 SwiGLU: the attention half of SAMBA. Both run in one pass, on random weights, in float32.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -26,7 +28,7 @@ def mistral_parts():
     )
 
     c = CONFIG
-    config = MistralConfig(
+    sizes: dict[str, Any] = dict(
         hidden_size=c.d_model,
         intermediate_size=c.d_ff,
         num_hidden_layers=1,
@@ -38,6 +40,7 @@ def mistral_parts():
         rope_theta=c.rope_theta,
         attn_implementation="eager",
     )
+    config = MistralConfig(**sizes)
     return config, MistralDecoderLayer, MistralMLP, MistralRMSNorm, MistralRotaryEmbedding
 
 

@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from samba_cli.summarize import SummaryOptions, summarize
-
 from samba_cli.answer import AnswerOptions, answer
 from samba_cli.checkpoint import open_read_folder
 from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
@@ -30,6 +28,7 @@ from samba_cli.reader import ReadOptions, read
 from samba_cli.results import Evidence
 from samba_cli.sources.load import load
 from samba_cli.sources.options import SourceOptions
+from samba_cli.summarize import SummaryOptions, summarize
 from training.shards import read_shard
 
 Record = dict[str, Any]

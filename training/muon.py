@@ -52,10 +52,10 @@ class Muon(torch.optim.Optimizer):
                         self.state[p]["momentum"] = torch.zeros_like(p)
                 buffers = [self.state[p]["momentum"] for p in params]
                 grads = [p.grad for p in params if p.grad is not None]
-                torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-                nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
-                update = orthogonalize(torch.stack(list(nesterov)))
-                scale = 0.2 * max(shape) ** 0.5
-                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-                updates = [u.to(p.dtype) for u, p in zip(update, params, strict=True)]
-                torch._foreach_add_(params, updates, alpha=-group["lr"] * scale)
+                momentum, scale = group["momentum"], 0.2 * max(shape) ** 0.5
+                for buffer, grad in zip(buffers, grads, strict=True):
+                    buffer.lerp_(grad, 1 - momentum)
+                nesterov = torch.lerp(torch.stack(grads), torch.stack(buffers), momentum)
+                for p, update in zip(params, orthogonalize(nesterov), strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(update.to(p.dtype), alpha=-group["lr"] * scale)
