@@ -120,7 +120,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, state: AttentionState) -> Tensor:
 
 
 # The ring's position is a Python int: compiled, every step would be another program.
-attend: Callable[[Tensor, Tensor, Tensor, AttentionState], Tensor] = torch.compiler.disable(_attend)
+attend: Callable[[Tensor, Tensor, Tensor, AttentionState], Tensor]
+attend = torch.compiler.disable(_attend)  # type: ignore[assignment]
 
 
 class Layer(nn.Module):
