@@ -190,9 +190,19 @@ def names_and_numbers(text: str) -> list[str]:
     return found
 
 
+# Lines of a diff or a log, and of code that is made of words. A list item ("- word") is none.
+_NOT_PROSE = re.compile(
+    r"""^(?:\+|-(?!\ [\w"'(`*])|@@|diff\ --git|index\ [0-9a-f]{7}|commit\ [0-9a-f]{7}|Author:|Date:
+    |import\ \w|from\ \S+\ import\ |\s*(?:\"\"\"|\'\'\'|//|/\*|\#))""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
 def plausible_sentence(text: str) -> bool:
-    """Whether an extract reads as a sentence of prose: not a heading, a table or a program."""
+    """Whether an extract reads as a sentence of prose: not a heading, a table, code or a diff."""
+    if _NOT_PROSE.search(text):
+        return False
     letters = sum(character.isalpha() or character.isspace() for character in text)
-    if text[:1] == "#" or text.count("|") > 1 or re.search(r"\n(?: {4}|\t)", text):
+    if text.count("|") > 1 or re.search(r"\n(?: {4}|\t)", text):
         return False
     return 5 <= len(words(text)) <= 60 and letters >= 0.75 * len(text)

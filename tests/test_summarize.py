@@ -152,3 +152,18 @@ def test_an_empty_index_and_a_tiny_text_are_handled(parts: tuple[Samba, Tokenize
         read(lambda: iter([document]), *parts, folder)
         summary = summarize(folder.state, folder.index, *parts, SummaryOptions(5))
         assert summary.text == "hello" and summary.sentences[0].extractive
+
+
+def test_lines_of_a_diff_are_no_sentences():
+    from samba_cli.text_match import plausible_sentence
+
+    assert plausible_sentence("Read the pages of several files in threads.")
+    assert plausible_sentence("- The first item of a list says something.")
+    for text in (
+        "+from samba_cli.sources.ignore import Rule, decide, parse_rules",
+        "diff --git a/samba_cli/sources/walk.py b/samba_cli/sources/walk.py",
+        "-the old line of a file that was taken out",
+        '"""The time of a member, which zip files keep without a zone."""',
+        "Some words first.\n+ and then a line that a commit adds",
+    ):
+        assert not plausible_sentence(text), text
