@@ -60,12 +60,6 @@ def passages_segments(texts: Sequence[str], folder: Path | None = None) -> list[
     return [segment for text in texts for segment in render("passage", folder, passage=text)]
 
 
-def stop_tokens(tokenizer: Tokenizer) -> set[int]:
-    """Tokens that end a generated text."""
-    names = ("<|end|>", "<|document|>", "<|passage|>", "<|question|>", "<|mark|>", "<|none|>")
-    return {tokenizer.control[name] for name in names if name in tokenizer.control}
-
-
 def _known(tokenizer: Tokenizer, segments: list[Segment]) -> list[Segment]:
     """Segments without the control tokens that this tokenizer does not have."""
 
