@@ -1,33 +1,40 @@
-"""Checkpoints: a folder with config.json, tokenizer.json and model.safetensors.
+"""Checkpoints: a folder with config.json, tokenizer.json and weights.
 
-Tensor names are those of flash-linear-attention's `samba` model. Loading maps the file into
-memory, goes one tensor at a time and accepts exactly the expected keys and shapes.
+Ours have the tensor names of flash-linear-attention's `samba` model; other architectures are
+read by model/architectures. Exactly the expected keys and shapes are accepted.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from samba_cli.model.config import SambaConfig
+from samba_cli.model.architectures import Architecture, Stored, read_architecture
+from samba_cli.model.network import Model
 from samba_cli.model.quantization import SCALE, dequantize, quantizable, quantize_tensors
+from samba_cli.model.quantization import quantize as quantized
 from samba_cli.model.samba import Samba
+from samba_cli.model.weight_files import (
+    CheckpointError,
+    Shard,
+    fingerprint,
+    opened,
+    weight_files,
+)
 
 # These stay float32 whatever the layers compute in: the recurrence runs in float32.
-_FLOAT32 = (".A_log", ".D", ".dt_proj.bias")
+_FLOAT32 = (".A_log", ".D", ".dt_bias", ".dt_proj.bias")
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or not of an architecture we have."""
+Quantize = Literal["none", "int8"]
 
 
 def default_model_path() -> Path:
@@ -52,30 +59,41 @@ def save_checkpoint(model: Samba, folder: Path, tokenizer_file: Path, int8: bool
 
 
 def load_checkpoint(
-    folder: Path | str, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> Samba:
+    folder: Path | str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    quantize: Quantize = "none",
+    window: int | None = None,
+) -> Model:
     """A model ready to read, on `device`, computing in `dtype` (default: float32 on a CPU, else
-    bfloat16). Raises CheckpointError with one sentence for anything that does not fit.
+    bfloat16).
+
+    One tensor at a time goes from the mapped file to the device. `quantize` int8 keeps the
+    matrices as int8 with a scale for each row; `window` bounds full attention to so many
+    positions and the first few tokens, which is lossy. Raises CheckpointError with one sentence
+    for anything that does not fit.
     """
     folder, device = Path(folder), torch.device(device)
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    config = _read_config(folder)
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing")
+    architecture = read_config(folder)
+    if window is not None:
+        architecture = replace(architecture, description=architecture.description.bounded(window))
+    files = weight_files(folder)
     with torch.device("meta"):
-        model = Samba(config, dtype)
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            _fill(model, file, device, dtype)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({error})") from None
-    model.fingerprint = _sha256(path)
+        try:
+            model = Model(architecture.description, dtype)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
+    _fill(model, architecture, files, device, dtype, quantize)
+    model.fingerprint = fingerprint(sorted(set(files.values())))
+    if window is not None:  # another state, though of the same weights
+        model.fingerprint += f"-window-{window}"
     return model.eval().requires_grad_(False)
 
 
-def _read_config(folder: Path) -> SambaConfig:
+def read_config(folder: Path) -> Architecture:
+    """What the config.json of a checkpoint folder describes. Raises CheckpointError."""
     path = folder / "config.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -88,61 +106,80 @@ def _read_config(folder: Path) -> SambaConfig:
     method = raw.get("quantization", {"method": "int8"})
     if not isinstance(method, dict) or method.get("method") != "int8":
         raise CheckpointError(f"{path}: only int8 quantization is built")
+    if raw.get("quantization_config"):
+        raise CheckpointError(f"{path}: quantization_config is not built; use the full weights")
     try:
-        return SambaConfig.from_dict(raw)
+        return read_architecture(raw)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _named(model: Samba) -> dict[str, Tensor]:
+def _named(model: Model) -> dict[str, Tensor]:
     """The tensors of the file: a tied lm_head is stored once, as the embedding."""
     tensors: dict[str, Tensor] = dict(model.named_parameters())  # tied weights come once
-    if model.config.tie_embeddings:
+    if model.description.tie_embeddings:
         tensors.pop("lm_head.weight", None)
     return tensors
 
 
-def _fill(model: Samba, file: Any, device: torch.device, dtype: torch.dtype) -> None:
+def _fill(
+    model: Model, architecture: Architecture, files: Mapping[str, Path], device: torch.device,
+    dtype: torch.dtype, quantize: Quantize,
+) -> None:  # fmt: skip
     expected = _named(model)
-    keys = set(file.keys())
-    scales = {name for name in keys if name.endswith(SCALE)}
-    scales = {name for name in scales if name.removesuffix(SCALE) in expected}
+    stored = {name: architecture.stored(name) for name in expected}
+    wanted = {place.name for place in stored.values()}
+    scales = {name for name in files if name.endswith(SCALE) and name[: -len(SCALE)] in wanted}
     # A tied head may be stored a second time; it must then be the embedding.
-    spare = {"lm_head.weight"} & keys if model.config.tie_embeddings else set()
-    missing, foreign = expected.keys() - keys, keys - expected.keys() - scales - spare
+    tied = model.description.tie_embeddings
+    spare = {architecture.stored("lm_head.weight").name} if tied else set()
+    missing, foreign = wanted - files.keys(), files.keys() - wanted - scales - spare
     if missing or foreign:
         what = f"lacks {min(missing)}" if missing else f"has the unknown tensor {min(foreign)}"
         count = len(missing) + len(foreign)
-        raise CheckpointError(
-            f"model.safetensors does not fit its config.json: it {what} ({count} differ)"
-        )
-    for name, parameter in expected.items():
-        tensor = file.get_tensor(name)
-        if tensor.shape != parameter.shape:
-            wanted, found = list(parameter.shape), list(tensor.shape)
-            raise CheckpointError(
-                f"model.safetensors: {name} is {found}, config.json says {wanted}"
-            )
-        target = torch.float32 if name.endswith(_FLOAT32) else dtype
-        if tensor.dtype == torch.int8 and quantizable(name, tensor):
-            if name + SCALE not in scales:
-                raise CheckpointError(f"model.safetensors: {name} is int8 but has no scale")
-            scale = file.get_tensor(name + SCALE)
-            if scale.shape != tensor.shape[:1]:
-                raise CheckpointError(f"model.safetensors: {name}{SCALE} has the wrong shape")
-            tensor = dequantize(tensor.to(device), scale.to(device), target)
-        elif not tensor.is_floating_point():
-            raise CheckpointError(f"model.safetensors: {name} has type {tensor.dtype}")
-        _set(model, name, tensor.to(device=device, dtype=target, copy=True))
-    if model.config.tie_embeddings:
+        raise CheckpointError(f"the weights do not fit their config.json: {what} ({count} differ)")
+    for path in sorted(set(files.values())):
+        with opened(path) as (_, shard):
+            for name, place in stored.items():
+                if files[place.name] == path:
+                    _take(model, name, place, shard, files, device, dtype, quantize)
+    if tied:
         model.lm_head.weight = model.backbone.embeddings.weight
+        model.lm_head.weight_scale = model.backbone.embeddings.weight_scale
 
 
-def _set(model: nn.Module, name: str, tensor: Tensor) -> None:
-    owner, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(owner), attribute, nn.Parameter(tensor, requires_grad=False))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _take(
+    model: Model, name: str, place: Stored, shard: Shard, files: Mapping[str, Path],
+    device: torch.device, dtype: torch.dtype, quantize: Quantize,
+) -> None:  # fmt: skip
+    """One parameter, from its file to its place."""
+    owner_name, _, attribute = name.rpartition(".")
+    owner = model.get_submodule(owner_name)
+    wanted = list(getattr(owner, attribute).shape)
+    found = list(shard.shape(place.name))
+    if place.rows is not None and len(found) and found[0] >= place.rows[1]:
+        found[0] = place.rows[1] - place.rows[0]
+    if found != wanted:
+        raise CheckpointError(f"{place.name} has the shape {found}, config.json says {wanted}")
+    tensor = shard.tensor(place.name, place.rows)
+    target = torch.float32 if name.endswith(_FLOAT32) else dtype
+    scale: Tensor | None = None
+    if tensor.dtype == torch.int8 and quantizable(name, tensor):
+        if files.get(place.name + SCALE) != files[place.name]:
+            raise CheckpointError(f"{place.name} is int8 but has no scale beside it")
+        scale = shard.tensor(place.name + SCALE, place.rows)
+        if list(scale.shape) != wanted[:1]:
+            raise CheckpointError(f"{place.name}{SCALE} has the wrong shape")
+        tensor, scale = tensor.to(device), scale.to(device)
+        if quantize == "none":
+            tensor, scale = dequantize(tensor, scale, target), None
+    elif not tensor.is_floating_point():
+        raise CheckpointError(f"{place.name} has the type {tensor.dtype}")
+    elif quantize == "int8" and quantizable(name, tensor):
+        tensor, scale = quantized(tensor.to(device))
+    if scale is None:
+        tensor = tensor.to(device=device, dtype=target, copy=True)
+    else:
+        owner.weight_scale = scale  # type: ignore[assignment]
+        tensor = tensor.clone()  # not the mapped file
+    setattr(owner, attribute, nn.Parameter(tensor, requires_grad=False))

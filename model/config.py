@@ -11,6 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from samba_cli.model.description import (
+    AttentionSpec,
+    Description,
+    LayerSpec,
+    MambaSpec,
+    MLPSpec,
+)
+
 
 @dataclass(frozen=True)
 class SambaConfig:
@@ -55,6 +63,19 @@ class SambaConfig:
 
     def is_attention(self, layer: int) -> bool:
         return layer % 2 == 1
+
+    def description(self) -> Description:
+        mamba = MambaSpec(self.d_inner, self.d_state, self.d_conv, self.dt_rank)
+        attention = AttentionSpec(
+            self.n_head, self.n_kv_head, self.d_head, self.window, self.rope_theta
+        )
+        layers = tuple(
+            LayerSpec(attention if self.is_attention(i) else mamba, MLPSpec(self.d_ff))
+            for i in range(self.n_layer)
+        )
+        return Description(
+            self.vocab_size, self.d_model, layers, self.norm_eps, self.tie_embeddings
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The native config.json."""

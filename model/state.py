@@ -1,16 +1,16 @@
-"""The state: all that is carried from chunk to chunk, of constant size.
+"""The state: all that is carried from chunk to chunk.
 
-Per Mamba layer the last inputs of the convolution and the SSM state; per attention layer a
-ring of the last W keys and values. Keys are stored rotated to their absolute position;
-the angles are computed in float64 (model/rope.py), so they stay exact past ten million
-tokens.
+Per Mamba layer the last inputs of the convolution and the SSM state; per window-attention layer
+a ring of the last W keys and values: of constant size. Full attention, which some public models
+have, keeps all its keys and values. Keys are stored rotated to their absolute position; the
+angles are computed in float64 (model/rope.py), so they stay exact past ten million tokens.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -37,36 +37,64 @@ class Reader(Protocol):
 
 @dataclass
 class MambaState:
+    """Of a Mamba or Mamba-2 layer: constant, whatever was read."""
+
     conv: Tensor  # [B, E, K - 1] the last inputs of the convolution
-    ssm: Tensor  # [B, E, N] float32
+    ssm: Tensor  # float32: [B, E, N], for Mamba-2 [B, H, P, N]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"conv": self.conv, "ssm": self.ssm}
+
+    def map(self, change: Change) -> MambaState:
+        return MambaState(change(self.conv), change(self.ssm))
+
+    def restore(self, tensors: Mapping[str, Tensor], position: int) -> None:
+        """Take what `tensors` held when it was saved. Raises ValueError for other shapes."""
+        _copy(self.tensors(), tensors)
 
 
 @dataclass
 class AttentionState:
-    """Keys and values of the last W positions: position p lies in slot p % W."""
+    """Keys and values of the first S and the last W positions, constant once W were read.
 
-    keys: Tensor  # [B, W, H_kv, d_head], rotated
-    values: Tensor  # [B, W, H_kv, d_head]
+    Position p lies in slot p where p < S, else in slot S + (p - S) % W.
+    """
+
+    keys: Tensor  # [B, S + W, H_kv, d_head], rotated
+    values: Tensor  # [B, S + W, H_kv, d_head]
     position: int = 0  # tokens read
+    sinks: int = 0  # S
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"keys": self.keys, "values": self.values}
+
+    def map(self, change: Change) -> AttentionState:
+        return AttentionState(change(self.keys), change(self.values), self.position, self.sinks)
+
+    def restore(self, tensors: Mapping[str, Tensor], position: int) -> None:
+        """Take what `tensors` held when it was saved. Raises ValueError for other shapes."""
+        _copy(self.tensors(), tensors)
+        self.position = position
 
     @property
     def window(self) -> int:
-        return self.keys.shape[1]
+        return self.keys.shape[1] - self.sinks
 
     @property
     def count(self) -> int:
         """Slots in use."""
-        return min(self.position, self.window)
+        return min(self.position, self.keys.shape[1])
 
     def with_past(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values in use, oldest first, followed by the new ones: [B, past + T, ..]."""
         if self.position == 0:
             return k, v
-        if self.position <= self.window:
+        slots = self.keys.shape[1]
+        if self.position <= slots:
             past = [slice(0, self.position)]
         else:
-            oldest = self.position % self.window
-            past = [slice(oldest, None), slice(0, oldest)]
+            oldest = self.sinks + (self.position - self.sinks) % self.window
+            past = [slice(0, self.sinks), slice(oldest, None), slice(self.sinks, oldest)]
         return (
             torch.cat([*(self.keys[:, s] for s in past), k], dim=1),
             torch.cat([*(self.values[:, s] for s in past), v], dim=1),
@@ -74,45 +102,118 @@ class AttentionState:
 
     @torch.no_grad()
     def write(self, k: Tensor, v: Tensor) -> None:
-        """Take T new positions into the ring, in place. Only the last W of them can matter."""
-        length = k.shape[1]
-        kept = min(length, self.window)
-        first = (self.position + length - kept) % self.window
-        before_wrap = min(kept, self.window - first)
-        for ring, new in ((self.keys, k), (self.values, v)):
-            new = new[:, length - kept :].detach()
-            ring[:, first : first + before_wrap] = new[:, :before_wrap]
+        """Take T new positions into the slots, in place."""
+        first = min(max(self.sinks - self.position, 0), k.shape[1])  # of them become sinks
+        length = k.shape[1] - first
+        kept = min(length, self.window)  # only the last W of them can matter
+        start = max(self.position, self.sinks) - self.sinks + length - kept
+        slot = start % self.window
+        before_wrap = min(kept, self.window - slot)
+        for slots, new in ((self.keys, k), (self.values, v)):
+            new = new.detach()
+            slots[:, self.position : self.position + first] = new[:, :first]
+            ring, new = slots[:, self.sinks :], new[:, new.shape[1] - kept :]
+            ring[:, slot : slot + before_wrap] = new[:, :before_wrap]
             ring[:, : kept - before_wrap] = new[:, before_wrap:]
-        self.position += length
+        self.position += k.shape[1]
+
+
+@dataclass
+class CacheState:
+    """Keys and values of every position: full attention, whose state grows with what is read."""
+
+    keys: Tensor  # [B, room, H_kv, d_head], rotated where the model rotates; room >= position
+    values: Tensor  # [B, room, H_kv, d_head]
+    position: int = 0  # tokens read
+    host: bool = False  # kept in host memory; a layer's share visits the device for its turn
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            "keys": self.keys[:, : self.position], "values": self.values[:, : self.position]
+        }  # fmt: skip
+
+    def map(self, change: Change) -> CacheState:
+        used = self.tensors()
+        return CacheState(change(used["keys"]), change(used["values"]), self.position, self.host)
+
+    def restore(self, tensors: Mapping[str, Tensor], position: int) -> None:
+        """Take what `tensors` held when it was saved. Raises ValueError for other shapes."""
+        if any(tensors[name].shape[1] != position for name in ("keys", "values")):
+            raise ValueError("keys has the wrong shape")
+        self.reserve(position)
+        self.position = position
+        _copy(self.tensors(), tensors)
+
+    def reserve(self, room: int) -> None:
+        """Make room for so many positions in all, so that no reading has to copy."""
+        if room <= self.keys.shape[1]:
+            return
+        for name in ("keys", "values"):
+            old: Tensor = getattr(self, name)
+            shape = (old.shape[0], room, *old.shape[2:])
+            place = torch.device("cpu") if self.host else old.device
+            new = torch.empty(shape, dtype=old.dtype, device=place)
+            new[:, : self.position] = old[:, : self.position]
+            setattr(self, name, new)
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Take T new positions; all keys and values so far, on the device of the new ones."""
+        end = self.position + k.shape[1]
+        if end > self.keys.shape[1]:
+            # by half as much again: every position is copied twice at most, on average
+            self.reserve(max(end, self.keys.shape[1] + self.keys.shape[1] // 2, 256))
+        past = self.tensors()
+        with torch.no_grad():
+            self.keys[:, self.position : end] = k
+            self.values[:, self.position : end] = v
+        self.position = end
+        if torch.is_grad_enabled() and k.requires_grad:  # gradients flow to the new ones
+            return torch.cat([past["keys"], k], dim=1), torch.cat([past["values"], v], dim=1)
+        return self.keys[:, :end].to(k.device), self.values[:, :end].to(k.device)
+
+
+LayerState = MambaState | AttentionState | CacheState
+Change = Callable[[Tensor], Tensor]
+
+
+def _copy(into: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in into.items():
+        if tensor.shape != tensors[name].shape:
+            raise ValueError(f"{name} has the wrong shape")
+        tensor.copy_(tensors[name])
 
 
 @dataclass
 class State:
     """What a model has read. Only the model's forward moves it."""
 
-    layers: list[MambaState | AttentionState]
+    layers: list[LayerState]
     position: int = 0  # tokens read
     model_fingerprint: str = ""
 
     def tensors(self) -> dict[str, Tensor]:
-        named: dict[str, Tensor] = {}
-        for i, layer in enumerate(self.layers):
-            if isinstance(layer, MambaState):
-                named |= {f"layers.{i}.conv": layer.conv, f"layers.{i}.ssm": layer.ssm}
-            else:
-                named |= {f"layers.{i}.keys": layer.keys, f"layers.{i}.values": layer.values}
-        return named
+        return {
+            f"layers.{i}.{name}": tensor
+            for i, layer in enumerate(self.layers)
+            for name, tensor in layer.tensors().items()
+        }
 
-    def _map(self, change) -> State:
-        layers: list[MambaState | AttentionState] = []
-        for layer in self.layers:
-            if isinstance(layer, MambaState):
-                layers.append(MambaState(change(layer.conv), change(layer.ssm)))
-            else:
-                layers.append(
-                    AttentionState(change(layer.keys), change(layer.values), layer.position)
-                )
+    def _map(self, change: Change) -> State:
+        layers: list[LayerState] = [layer.map(change) for layer in self.layers]
         return State(layers, self.position, self.model_fingerprint)
+
+    def on_host(self) -> State:
+        """The same, with the caches of full attention in host memory from here on."""
+        for layer in self.layers:
+            if isinstance(layer, CacheState):
+                layer.keys, layer.values, layer.host = layer.keys.cpu(), layer.values.cpu(), True
+        return self
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for so many tokens in all where the state grows."""
+        for layer in self.layers:
+            if isinstance(layer, CacheState):
+                layer.reserve(tokens)
 
     @property
     def nbytes(self) -> int:
@@ -191,18 +292,18 @@ class State:
             raise StateError(f"{path} was made with another tokenizer")
         batch = next((t.shape[0] for t in tensors.values() if t.dim()), 1)
         state = model.initial_state(batch)
-        expected = state.tensors()
-        if tensors.keys() != expected.keys():
+        if tensors.keys() != state.tensors().keys():
             raise StateError(f"{path} does not hold the tensors of this model's state")
-        for name, tensor in tensors.items():
-            if tensor.shape != expected[name].shape:
-                raise StateError(f"{path}: {name} has the wrong shape")
-            expected[name].copy_(tensor)
         try:
             state.position = int(metadata["tokens"])
         except (KeyError, ValueError):
             raise StateError(f"{path} does not say how many tokens it holds") from None
-        for layer in state.layers:
-            if isinstance(layer, AttentionState):
-                layer.position = state.position
+        for i, layer in enumerate(state.layers):
+            prefix = f"layers.{i}."
+            try:
+                layer.restore(
+                    {name: tensors[prefix + name] for name in layer.tensors()}, state.position
+                )
+            except ValueError as error:
+                raise StateError(f"{path}: {prefix}{error}") from None
         return state, metadata

@@ -44,5 +44,5 @@ def write(
 
 def replay_budget(model: Samba, taken: int) -> int:
     """Tokens of replayed passages that fit the attention window beside `taken` other tokens."""
-    window = getattr(model.config, "window", 2048)
+    window = model.description.window or 2048
     return max(window - taken, window // 4)

@@ -1,0 +1,1 @@
+"""Public checkpoints: what each family calls its sizes and its tensors."""

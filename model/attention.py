@@ -1,0 +1,80 @@
+"""Causal attention with grouped queries, over a window (its state is a ring) or over all keys.
+
+B batch, T tokens of the chunk, D d_model, H heads, W window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from samba_cli.kernels.window_attention import window_attention, window_attention_decode
+from samba_cli.model.description import AttentionSpec
+from samba_cli.model.parts import Linear
+from samba_cli.model.rope import rotate
+from samba_cli.model.state import AttentionState, CacheState
+
+Rotation = tuple[Tensor, Tensor]  # cosines and sines, [T, d_rotary / 2]
+
+
+class Attention(nn.Module):
+    """Sliding-window or full attention; RoPE where the spec has it."""
+
+    def __init__(self, d_model: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.q_proj = Linear(d_model, spec.n_head * spec.d_head, spec.bias)
+        self.k_proj = Linear(d_model, spec.n_kv_head * spec.d_head, spec.bias)
+        self.v_proj = Linear(d_model, spec.n_kv_head * spec.d_head, spec.bias)
+        self.o_proj = Linear(spec.n_head * spec.d_head, d_model, spec.bias)
+
+    def initial_state(
+        self, batch: int, device: torch.device, dtype: torch.dtype
+    ) -> AttentionState | CacheState:
+        s = self.spec
+        slots = 0 if s.window is None else s.window + s.sinks
+        shape = (batch, slots, s.n_kv_head, s.d_head)
+        keys = torch.zeros(shape, device=device, dtype=dtype)
+        if s.window is None:
+            return CacheState(keys, torch.zeros_like(keys))
+        return AttentionState(keys, torch.zeros_like(keys), sinks=s.sinks)
+
+    def forward(
+        self, x: Tensor, state: AttentionState | CacheState, rotation: Rotation | None
+    ) -> Tensor:
+        """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
+        s = self.spec
+        q = self.q_proj(x).unflatten(-1, (s.n_head, s.d_head))
+        k = self.k_proj(x).unflatten(-1, (s.n_kv_head, s.d_head))
+        v = self.v_proj(x).unflatten(-1, (s.n_kv_head, s.d_head))
+        if rotation is not None and s.rope_theta is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        return self.o_proj(attend(q, k, v, state, s.scale).flatten(-2))
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, state: AttentionState | CacheState, scale: float | None
+) -> Tensor:
+    """Attention of a chunk to itself and to what the state holds; takes the chunk into it."""
+    if isinstance(state, CacheState):
+        keys, values = state.append(k, v)
+        if q.shape[1] == 1 and not torch.is_grad_enabled():
+            return window_attention_decode(q, keys, values, keys.shape[1], scale)
+        return window_attention(q, keys, values, None, scale)
+    if q.shape[1] == 1 and not torch.is_grad_enabled():
+        state.write(k, v)
+        more = (scale,) if scale else ()
+        return window_attention_decode(q, state.keys, state.values, state.count, *more)
+    keys, values = state.with_past(k, v)
+    sinks = min(state.sinks, keys.shape[1])
+    more = (scale, sinks) if scale or sinks else ()
+    y = window_attention(q, keys, values, state.window, *more)
+    state.write(k, v)
+    return y
+
+
+# The state's position is a Python int: compiled, every step would be another program.
+attend: Callable[[Tensor, Tensor, Tensor, AttentionState | CacheState, float | None], Tensor]
+attend = torch.compiler.disable(_attend)  # type: ignore[assignment]

@@ -1,0 +1,60 @@
+"""The selective state-space mixer of Mamba (Gu & Dao 2023), also Falcon-Mamba's and Jamba's.
+
+B batch, T tokens of the chunk, D d_model, E d_inner, N d_state, R dt_rank, K d_conv.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from samba_cli.kernels.causal_conv1d import causal_conv1d
+from samba_cli.kernels.selective_scan import selective_scan
+from samba_cli.model.attention import Rotation
+from samba_cli.model.description import MambaSpec
+from samba_cli.model.parts import Linear, RMSNorm
+from samba_cli.model.state import MambaState
+
+
+class Mamba(nn.Module):
+    """Section 3 of the paper, with the parameter names of mamba_ssm."""
+
+    def __init__(self, d_model: int, spec: MambaSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.sizes = [spec.dt_rank, spec.d_state, spec.d_state]
+        self.in_proj = Linear(d_model, 2 * spec.d_inner, spec.bias)
+        self.conv1d = nn.Conv1d(
+            spec.d_inner, spec.d_inner, spec.d_conv, groups=spec.d_inner, bias=spec.conv_bias
+        )
+        self.x_proj = Linear(spec.d_inner, sum(self.sizes))
+        self.dt_proj = Linear(spec.dt_rank, spec.d_inner, bias=True)
+        self.A_log = nn.Parameter(torch.empty(spec.d_inner, spec.d_state))
+        self.D = nn.Parameter(torch.empty(spec.d_inner))
+        self.out_proj = Linear(spec.d_inner, d_model, spec.bias)
+        if spec.inner_norm != "none":
+            weighted = spec.inner_norm == "weighted"
+            self.dt_norm = RMSNorm(spec.dt_rank, spec.inner_norm_eps, weighted)
+            self.B_norm = RMSNorm(spec.d_state, spec.inner_norm_eps, weighted)
+            self.C_norm = RMSNorm(spec.d_state, spec.inner_norm_eps, weighted)
+
+    def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> MambaState:
+        s = self.spec
+        return MambaState(
+            torch.zeros(batch, s.d_inner, s.d_conv - 1, device=device, dtype=dtype),
+            torch.zeros(batch, s.d_inner, s.d_state, device=device),
+        )
+
+    def forward(self, x: Tensor, state: MambaState, rotation: Rotation | None) -> Tensor:
+        """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
+        x, z = self.in_proj(x).chunk(2, dim=-1)  # [B, T, E] each
+        x, state.conv = causal_conv1d(
+            x, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv, "silu"
+        )
+        dt, B, C = self.x_proj(x).split(self.sizes, dim=-1)  # [B, T, R], [B, T, N] twice
+        if self.spec.inner_norm != "none":
+            dt, B, C = self.dt_norm(dt, x.dtype), self.B_norm(B, x.dtype), self.C_norm(C, x.dtype)
+        dt = self.dt_proj.product(dt)  # its bias joins before the softplus
+        A = -torch.exp(self.A_log.float())
+        y, state.ssm = selective_scan(x, dt, A, B, C, self.D, z, self.dt_proj.bias, state.ssm)
+        return self.out_proj(y)

@@ -1,0 +1,128 @@
+"""The language model: mixers and MLPs between an embedding and a head.
+
+B batch, T tokens of the chunk, D d_model, V vocabulary.
+
+One forward serves training, prefill and decoding: it reads T >= 1 tokens into the state. Cutting
+a text into chunks in any way gives the same state and the same logits, up to rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from samba_cli.model.attention import Attention, Rotation
+from samba_cli.model.description import AttentionSpec, Description, LayerSpec, Mamba2Spec, Mixer
+from samba_cli.model.mamba import Mamba
+from samba_cli.model.mamba2 import Mamba2
+from samba_cli.model.parts import Embedding, Linear, RMSNorm, SwiGLU
+from samba_cli.model.rope import rotation
+from samba_cli.model.state import LayerState, State
+
+
+def _mixer(d_model: int, spec: Mixer) -> Mamba | Mamba2 | Attention:
+    if isinstance(spec, AttentionSpec):
+        return Attention(d_model, spec)
+    return Mamba2(d_model, spec) if isinstance(spec, Mamba2Spec) else Mamba(d_model, spec)
+
+
+class Layer(nn.Module):
+    """x + mixer(norm(x)), then x + mlp(norm(x)); the residual stream is float32."""
+
+    def __init__(self, description: Description, spec: LayerSpec) -> None:
+        super().__init__()
+        d, eps = description.d_model, description.norm_eps
+        self.mixer_norm = RMSNorm(d, eps)
+        self.mixer = _mixer(d, spec.mixer)
+        self.residual_multiplier = description.residual_multiplier
+        self.mlp = None
+        if spec.mlp is not None:
+            self.mlp_norm = RMSNorm(d, eps)
+            self.mlp = SwiGLU(d, spec.mlp)
+
+    def forward(
+        self, x: Tensor, state: LayerState, rotation: Rotation | None, dtype: torch.dtype
+    ) -> Tensor:
+        """x [B, T, D] float32 -> the same; the state moves on by T tokens."""
+        x = self._add(x, self.mixer(self.mixer_norm(x, dtype), state, rotation))
+        if self.mlp is None:
+            return x
+        return self._add(x, self.mlp(self.mlp_norm(x, dtype)))
+
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + (branch if self.residual_multiplier == 1 else branch * self.residual_multiplier)
+
+
+class Backbone(nn.Module):
+    def __init__(self, description: Description) -> None:
+        super().__init__()
+        self.embeddings = Embedding(description.vocab_size, description.d_model)
+        self.layers = nn.ModuleList(Layer(description, spec) for spec in description.layers)
+        self.norm_f = RMSNorm(description.d_model, description.norm_eps)
+
+
+class Model(nn.Module):
+    """Any architecture of the family. `dtype` is what the layers compute in; SSM states stay fp32.
+
+    Raises ValueError for attention layers that rotate differently.
+    """
+
+    def __init__(self, description: Description, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.description = description
+        self.dtype = dtype
+        self.fingerprint = ""  # SHA-256 of the weights, where they came from a file
+        self.cache_on_host = False  # keep the keys and values of full attention off the device
+        ropes = {(a.rope_theta, a.d_rotary) for a in description.attention if a.rope_theta}
+        if len(ropes) > 1:
+            raise ValueError("attention layers with different rotary embeddings are not built")
+        self.rope = next(iter(ropes), None)
+        self.backbone = Backbone(description)
+        self.lm_head = Linear(description.d_model, description.vocab_size)
+        if description.tie_embeddings:
+            self.lm_head.weight = self.backbone.embeddings.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.embeddings.weight.device
+
+    def initial_state(self, batch: int = 1) -> State:
+        """The state before the first token."""
+        layers = [
+            layer.mixer.initial_state(batch, self.device, self.dtype)  # type: ignore[union-attr]
+            for layer in self.backbone.layers
+        ]
+        state = State(layers, model_fingerprint=self.fingerprint)
+        return state.on_host() if self.cache_on_host else state
+
+    def hidden(self, tokens: Tensor, state: State) -> Tensor:
+        """Read tokens [B, T] into the state; the residual stream before norm_f, [B, T, D]."""
+        rotations = None
+        if self.rope is not None:
+            theta, width = self.rope
+            rotations = rotation(state.position, tokens.shape[1], width, theta, self.device)
+        x = self.backbone.embeddings(tokens)
+        if self.description.embedding_multiplier != 1:
+            x = x * self.description.embedding_multiplier
+        for layer, part in zip(self.backbone.layers, state.layers, strict=True):
+            x = layer(x, part, rotations, self.dtype)
+        state.position += tokens.shape[1]
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[.., D] -> [.., V] float32."""
+        logits = self.lm_head(self.backbone.norm_f(hidden, self.dtype)).float()
+        divisor = self.description.logits_divisor
+        return logits if divisor == 1 else logits / divisor
+
+    def forward(self, tokens: Tensor, state: State, at: Tensor | None = None) -> Tensor:
+        """Read tokens [B, T] into the state, in place, and return logits.
+
+        `at` [K] or [B, K] picks the positions of the chunk whose logits are wanted ([B, K, V]; an
+        empty one means reading only); without it all come: [B, T, V].
+        """
+        x = self.hidden(tokens, state)
+        if at is not None:
+            at = at.expand(len(x), -1) if at.dim() == 1 else at
+            x = x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
+        return self.logits(x)
