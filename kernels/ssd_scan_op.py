@@ -44,7 +44,8 @@ def ssd_scan_triton(
     A = A.float().contiguous()
     D, dt_bias = (v if v is None else v.float().contiguous() for v in (D, dt_bias))
     state = state if state is None else state.float()
-    inputs = (x, dt, A, B, C, D, dt_bias, state, *map(float, dt_limit))
+    low, high = dt_limit
+    inputs = (x, dt, A, B, C, D, dt_bias, state, float(low), float(high))
     if not torch.compiler.is_compiling():
         return scan_forward(*inputs)  # saves the operator's dispatch in decoding
     return torch.ops.samba.ssd_scan(*inputs)

@@ -62,7 +62,7 @@ def chunk_blocks(width: int, n: int, dtype: torch.dtype) -> Blocks:
     """
     padded, columns = _pad(width), _pad(n)
     if dtype == torch.float32:  # multiply-adds without tensor cores: registers are the limit
-        return Blocks(32 if columns <= 64 else 16, min(padded, 32), 8, 1)
+        return Blocks(32, min(padded, 32), 8, 1) if columns <= 64 else Blocks(16, 16, 8, 1)
     channels = min(padded, 64)
     return Blocks(64, channels, 4 if channels * columns <= 64 * 128 else 8, 2)
 
