@@ -28,7 +28,7 @@ class Mamba2(nn.Module):
         self.dt_bias = nn.Parameter(torch.empty(spec.n_head))
         self.A_log = nn.Parameter(torch.empty(spec.n_head))
         self.D = nn.Parameter(torch.empty(spec.n_head))
-        self.norm = RMSNorm(spec.d_inner, spec.norm_eps)
+        self.norm = RMSNorm(spec.d_inner, spec.norm_eps, groups=spec.n_group)
         self.out_proj = Linear(spec.d_inner, d_model, spec.bias)
 
     def initial_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> MambaState:

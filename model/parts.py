@@ -53,17 +53,24 @@ class Embedding(nn.Embedding):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm (Zhang & Sennrich 2019), computed in float32."""
+    """Root-mean-square norm (Zhang & Sennrich 2019), computed in float32; with `groups`, over
+    each part of the dimension on its own.
+    """
 
-    def __init__(self, d: int, eps: float, weighted: bool = True) -> None:
+    def __init__(self, d: int, eps: float, weighted: bool = True, groups: int = 1) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(d)) if weighted else None
         self.eps = eps
+        self.groups = groups
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """[.., D] -> the same in `dtype`"""
         weight = None if self.weight is None else self.weight.float()
-        return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps).to(dtype)
+        if self.groups == 1:
+            return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps).to(dtype)
+        parts = x.float().unflatten(-1, (self.groups, -1))
+        x = F.rms_norm(parts, parts.shape[-1:], None, self.eps).flatten(-2)
+        return (x if weight is None else x * weight).to(dtype)
 
 
 class SwiGLU(nn.Module):

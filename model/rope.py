@@ -21,7 +21,12 @@ def rotation(
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x [B, T, H, d_head] by halves (the NeoX pairing), in float32; x's dtype returns."""
-    first, second = x.float().chunk(2, dim=-1)
+    """Rotate the first 2 x cos.shape[-1] dimensions of each head of x [B, T, H, d_head], by halves
+    (the NeoX pairing), in float32; x's dtype returns.
+    """
+    half = cos.shape[-1]
+    first, second = x[..., :half].float(), x[..., half : 2 * half].float()
     cos, sin = cos[:, None], sin[:, None]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    rotated = rotated.to(x.dtype)
+    return rotated if 2 * half == x.shape[-1] else torch.cat([rotated, x[..., 2 * half :]], dim=-1)

@@ -6,11 +6,10 @@ Read off transformers 5.23, models/bamba.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from samba_cli.model.architectures.architecture import Architecture, Config, renamed
-from samba_cli.model.architectures.hybrid import FEED_FORWARD, NAMES, attention, mamba2, rope
+from samba_cli.model.architectures.hybrid import FEED_FORWARD, NAMES, attention, mamba2, rotating
 from samba_cli.model.description import Description, LayerSpec, MLPSpec
 
 STORED = renamed(*NAMES, *FEED_FORWARD)
@@ -21,8 +20,8 @@ def read(raw: Mapping[str, Any]) -> Architecture:
     config = Config(raw)
     config.only("hidden_act", "silu", "swish")
     d_model, eps = config.whole("hidden_size"), config.number("rms_norm_eps", 1e-5)
-    theta, fraction = rope(config, config.number("partial_rotary_factor", 0.5))
-    attend = replace(attention(config, d_model), rope_theta=theta, rope_fraction=fraction)
+    fraction = config.number("partial_rotary_factor", 0.5)
+    attend = rotating(attention(config, d_model), config, fraction)
     config.only("attn_rotary_emb", attend.d_rotary)
     mamba = mamba2(config, d_model, eps)
     mlp = MLPSpec(config.whole("intermediate_size"), config.flag("mlp_bias", False))

@@ -10,7 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from samba_cli.model.architectures.architecture import Architecture, Config, Stored, renamed
-from samba_cli.model.architectures.hybrid import NAMES, attention, attention_layers, mamba2, rope
+from samba_cli.model.architectures.hybrid import (
+    NAMES,
+    attention,
+    attention_layers,
+    mamba2,
+    rotating,
+)
 from samba_cli.model.description import Description, LayerSpec, MLPSpec
 
 _RENAMED = renamed(
@@ -30,8 +36,7 @@ def read(raw: Mapping[str, Any]) -> Architecture:
     d_model, eps = config.whole("hidden_size"), config.number("rms_norm_eps", 1e-6)
     attend = replace(attention(config, d_model), scale=config.number("attention_multiplier", 1.0))
     if config.only("position_embedding_type", "nope", "rope") == "rope":
-        theta, fraction = rope(config, 1.0)
-        attend = replace(attend, rope_theta=theta, rope_fraction=fraction)
+        attend = rotating(attend, config, 1.0)
     mamba, d_ff = mamba2(config, d_model, eps), config.whole("shared_intermediate_size", 1024)
     layers = (
         LayerSpec(attend if attends else mamba, MLPSpec(d_ff)) for attends in _attends(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from samba_cli.model.architectures.architecture import Config
 from samba_cli.model.description import AttentionSpec, Mamba2Spec
 
@@ -73,16 +75,17 @@ def checked(spec: Mamba2Spec, d_inner: int) -> Mamba2Spec:
     return spec
 
 
-def rope(config: Config, fraction: float) -> tuple[float, float]:
-    """(theta, fraction of a head that is rotated). Raises ValueError for scaled positions."""
+def rotating(spec: AttentionSpec, config: Config, fraction: float) -> AttentionSpec:
+    """The same with RoPE on a fraction of each head. Raises ValueError for scaled positions."""
     config.never("rope_scaling")
     parameters = config.section("rope_parameters")
     parameters.only("rope_type", "default")
     theta = parameters.number("rope_theta", config.number("rope_theta", 10_000.0))
     fraction = parameters.number("partial_rotary_factor", fraction)
-    if fraction > 1:
-        raise ValueError(f"partial_rotary_factor = {fraction} is more than a head")
-    return theta, fraction
+    spec = replace(spec, rope_theta=theta, rope_fraction=fraction)
+    if not 0 < spec.d_rotary <= spec.d_head or spec.d_rotary % 2:
+        raise ValueError(f"{spec.d_rotary} of the {spec.d_head} dimensions of a head cannot rotate")
+    return spec
 
 
 def attention_layers(config: Config, key: str, n_layer: int) -> list[bool] | None:
