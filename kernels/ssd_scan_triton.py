@@ -9,12 +9,13 @@ the state h [P, N] in registers. With l_t = sum of dt A from the start of the bl
 
 which is four matrix products. Time is cut into as many segments as fill the GPU:
 
+    0. dt and l of every token and head (inside the walk they would delay every block);
     1. every segment from a zero state, in parallel: its end state and its sum of dt A (the second
        line only; the last segment needs none);
     2. over segments, in order: start = exp(sum dt A) * start + end;
     3. every segment again from its start state, in parallel: the outputs.
 
-x is read twice and nothing else of the input's length is stored; the usual way, a state in memory
+x is read twice, and per token only dt and l are stored; the usual way, a state in memory
 for every block, moves several times as much. A few tokens (decoding) take a walk in fp32 instead.
 """
 
