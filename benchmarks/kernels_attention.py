@@ -24,13 +24,14 @@ from samba_cli.kernels.window_attention_ref import window_attention_decode_ref, 
 
 MATMUL_TFLOP_PER_S = 790  # measured bf16 matrix product of an H200
 COPY_TB_PER_S = 4.3  # measured copy bandwidth of an H200
-# batch, T, past, query heads, key heads, head dimension, window
+# batch, T, past, query heads, key heads, head dimension, window; the last sees every key
 SHAPES = [
     (1, 16384, 0, 32, 4, 64, 2048),
     (1, 4096, 2047, 32, 4, 64, 2048),
     (1, 4096, 1023, 8, 2, 64, 1024),
     (8, 2048, 0, 8, 2, 64, 1024),
     (1, 16384, 0, 16, 4, 128, 2048),
+    (1, 4096, 28672, 32, 8, 64, 32768),
 ]
 
 
@@ -95,6 +96,8 @@ def bench(batch: int, T: int, past: int, H: int, H_kv: int, d: int, window: int,
     print(row("FlexAttention forward", flex_ms, flops))
     ms = median_ms(lambda: kernel.forward(q, k, v, window, scale))
     print(row("forward", ms, flops, f"{flex_ms / ms:.2f} x FlexAttention"))
+    ms = median_ms(lambda: kernel.forward(q, k, v, window, scale, sinks=4))
+    print(row("forward with 4 sinks", ms, flops))
     flex_out, flex_do = attend(*heads), do.transpose(1, 2).contiguous()
     flex_ms = median_ms(lambda: torch.autograd.grad(flex_out, heads, flex_do, retain_graph=True))
     print(row("FlexAttention backward", flex_ms, 2.5 * flops))
@@ -107,7 +110,7 @@ def bench(batch: int, T: int, past: int, H: int, H_kv: int, d: int, window: int,
         for blocks in itertools.starmap(kernel.Blocks, candidates):
             name = f"{blocks.queries}x{blocks.keys} w{blocks.num_warps} s{blocks.num_stages}"
             calls = {
-                "forward": (lambda b=blocks: kernel.forward(q, k, v, window, scale, b), 1.0),
+                "forward": (lambda b=blocks: kernel.forward(q, k, v, window, scale, 0, b), 1.0),
                 "dq": (lambda b=blocks: backward_kernel.backward(*saved, over_queries=b), 2.5),
                 "dk dv": (lambda b=blocks: backward_kernel.backward(*saved, over_keys=b), 2.5),
             }
@@ -143,7 +146,10 @@ def main() -> None:
     print(torch.cuda.get_device_name(), "torch", torch.__version__, "triton", triton.__version__)
     for i, shape in enumerate(SHAPES):
         bench(*shape, tune=tune and i == 0)
-    for shape in [(1, 1024, 8, 2, 64), (1, 2048, 32, 4, 64), (64, 1024, 8, 2, 64)]:
+    for shape in [
+        (1, 1024, 8, 2, 64), (1, 2048, 32, 4, 64), (64, 1024, 8, 2, 64),
+        (1, 131072, 32, 8, 64), (1, 1048576, 32, 8, 64), (1, 1048576, 20, 1, 128),
+    ]:  # fmt: skip
         bench_decode(*shape)
 
 

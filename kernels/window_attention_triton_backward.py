@@ -2,7 +2,8 @@
 
 FlashAttention-2 (Dao 2023), algorithm 2, over the band only and without atomics: one kernel
 gives dq (a query block over its keys), one gives dk and dv (a key block over its queries, for
-all query heads that share the key head). The first also writes delta = rowsum(do * o).
+all query heads that share the key head). The first also writes delta = rowsum(do * o). A key
+block that holds sinks meets every later query, the others only those of their band.
 """
 
 # Triton's types know neither launch options nor what its language does to a function.
@@ -14,28 +15,28 @@ import torch
 import triton
 import triton.language as tl
 
-from samba_cli.kernels.window_attention_triton import LOG2_E, Blocks, unit_last
+from samba_cli.kernels.window_attention_triton import LOG2_E, Blocks, limits, unit_last
 
 
 def query_blocks(head_dim: int, dtype: torch.dtype) -> Blocks:
     """Blocks of the dq kernel."""
     if dtype == torch.float32:
-        return Blocks(32, 32, 8, 1)
-    return Blocks(128, 64, 8, 2)
+        return Blocks(32, 32, 8, 1) if head_dim <= 128 else Blocks(16, 16, 8, 1)
+    return Blocks(128, 64, 8, 2) if head_dim <= 128 else Blocks(64, 32, 8, 2)
 
 
 def key_blocks(head_dim: int, dtype: torch.dtype) -> Blocks:
     """Blocks of the dk and dv kernel."""
     if dtype == torch.float32:
-        return Blocks(32, 32, 8, 1)
-    return Blocks(32, 128, 8, 2)
+        return Blocks(32, 32, 8, 1) if head_dim <= 128 else Blocks(16, 16, 8, 1)
+    return Blocks(32, 128, 8, 2) if head_dim <= 128 else Blocks(32, 64, 8, 2)
 
 
 @triton.jit
 def _visit_keys(
     dq, q, do, lse, delta, k_tile, v_tile, key_rows, query_at, lo, hi,
-    S, stride_kt, stride_vt, scale_log2, window,
-    BLOCK_N: tl.constexpr, MASKED: tl.constexpr,
+    S, stride_kt, stride_vt, scale_log2, window, sinks,
+    BLOCK_N: tl.constexpr, MASKED: tl.constexpr, SINKS: tl.constexpr,
 ):  # fmt: skip
     for n in range(lo, hi, BLOCK_N):
         at = tl.cast(n, tl.int64)
@@ -51,24 +52,28 @@ def _visit_keys(
         p = tl.exp2(scores * scale_log2 - lse[:, None])
         if MASKED:
             distance = query_at[:, None] - key_at[None, :]
-            p = tl.where((distance >= 0) & (distance < window), p, 0.0)
+            near = distance < window
+            if SINKS:
+                near = near | (key_at < sinks)[None, :]
+            p = tl.where((distance >= 0) & near, p, 0.0)
         dp = tl.dot(do, tl.trans(v), input_precision="ieee")
         ds = p * (dp - delta[:, None])
         dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
     return dq
 
 
-@triton.jit(do_not_specialize=["T", "S", "window"])
+@triton.jit(do_not_specialize=["T", "S", "window", "sinks"])
 def _query_kernel(
     q_ptr, k_ptr, v_ptr, o_ptr, do_ptr, lse_ptr, delta_ptr, dq_ptr,
-    T, S, H, window, scale, scale_log2,
+    T, S, H, window, sinks, scale, scale_log2,
     stride_qb, stride_qt, stride_qh,
     stride_kb, stride_kt, stride_kh,
     stride_vb, stride_vt, stride_vh,
     stride_gb, stride_gt, stride_gh,
     GROUP: tl.constexpr, D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    SINKS: tl.constexpr,
 ):  # fmt: skip
-    i_m = tl.program_id(0)
+    i_m = tl.num_programs(0) - 1 - tl.program_id(0)  # later queries see more keys: they go first
     i_h = (tl.program_id(1) % H).to(tl.int64)
     i_b = (tl.program_id(1) // H).to(tl.int64)
     past = S - T
@@ -98,19 +103,29 @@ def _query_kernel(
 
     lo = tl.maximum(first - window + 1, 0) // BLOCK_N * BLOCK_N
     full_lo = tl.cdiv(tl.maximum(last - window + 1, 0), BLOCK_N) * BLOCK_N
+    if SINKS:
+        after_sinks = tl.cdiv(sinks, BLOCK_N) * BLOCK_N
+        lo = tl.maximum(lo, after_sinks)
+        full_lo = tl.maximum(full_lo, after_sinks)
     full_hi = tl.maximum(full_lo, (first + 1) // BLOCK_N * BLOCK_N)
     dq = tl.zeros([BLOCK_M, D], dtype=tl.float32)
+    if SINKS:
+        dq = _visit_keys(
+            dq, q, do, lse, delta, k_tile, v_tile, key_rows, query_at,
+            0, tl.minimum(after_sinks, last + 1),
+            S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, True, True,
+        )  # fmt: skip
     dq = _visit_keys(
         dq, q, do, lse, delta, k_tile, v_tile, key_rows, query_at, lo, full_lo,
-        S, stride_kt, stride_vt, scale_log2, window, BLOCK_N, True,
+        S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, True, False,
     )  # fmt: skip
     dq = _visit_keys(
         dq, q, do, lse, delta, k_tile, v_tile, key_rows, query_at, full_lo, full_hi,
-        S, stride_kt, stride_vt, scale_log2, window, BLOCK_N, False,
+        S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, False, False,
     )  # fmt: skip
     dq = _visit_keys(
         dq, q, do, lse, delta, k_tile, v_tile, key_rows, query_at, full_hi, last + 1,
-        S, stride_kt, stride_vt, scale_log2, window, BLOCK_N, True,
+        S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, True, False,
     )  # fmt: skip
     tl.store(dq_ptr + out_rows, (dq * scale).to(dq_ptr.dtype.element_ty), mask=mask)
 
@@ -118,8 +133,8 @@ def _query_kernel(
 @triton.jit
 def _visit_queries(
     dk, dv, k, v, q_tile, do_tile, lse_row, delta_row, query_rows, key_at, lo, hi,
-    T, past, stride_qt, stride_gt, scale_log2, window,
-    BLOCK_M: tl.constexpr, MASKED: tl.constexpr,
+    T, past, stride_qt, stride_gt, scale_log2, window, sinks,
+    BLOCK_M: tl.constexpr, MASKED: tl.constexpr, SINKS: tl.constexpr,
 ):  # fmt: skip
     """Query blocks lo, lo + BLOCK_M, ... < hi of one head; tiles are [keys, queries]."""
     for m in range(lo, hi, BLOCK_M):
@@ -140,7 +155,10 @@ def _visit_queries(
         p = tl.exp2(scores * scale_log2 - lse[None, :])
         if MASKED:
             distance = (past + t)[None, :] - key_at[:, None]
-            p = tl.where((distance >= 0) & (distance < window) & (t < T)[None, :], p, 0.0)
+            near = distance < window
+            if SINKS:
+                near = near | (key_at < sinks)[:, None]
+            p = tl.where((distance >= 0) & near & (t < T)[None, :], p, 0.0)
         dv = tl.dot(p.to(do.dtype), do, dv, input_precision="ieee")
         dp = tl.dot(v, tl.trans(do), input_precision="ieee")
         ds = p * (dp - delta[None, :])
@@ -148,15 +166,16 @@ def _visit_queries(
     return dk, dv
 
 
-@triton.jit(do_not_specialize=["T", "S", "window"])
+@triton.jit(do_not_specialize=["T", "S", "window", "sinks"])
 def _key_kernel(
     q_ptr, k_ptr, v_ptr, do_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr,
-    T, S, H_kv, window, scale, scale_log2,
+    T, S, H_kv, window, sinks, scale, scale_log2,
     stride_qb, stride_qt, stride_qh,
     stride_kb, stride_kt, stride_kh,
     stride_vb, stride_vt, stride_vh,
     stride_gb, stride_gt, stride_gh,
     GROUP: tl.constexpr, D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    SINKS: tl.constexpr,
 ):  # fmt: skip
     i_n = tl.program_id(0)
     i_k = (tl.program_id(1) % H_kv).to(tl.int64)
@@ -181,7 +200,12 @@ def _key_kernel(
     lo = tl.maximum(first - past, 0) // BLOCK_M * BLOCK_M
     hi = tl.minimum(last + window - past, T)
     full_lo = tl.cdiv(tl.maximum(last - past, 0), BLOCK_M) * BLOCK_M
-    full_hi = tl.maximum(tl.minimum(first + window - past, T), 0) // BLOCK_M * BLOCK_M
+    far = first + window - past  # the first query that no longer sees all of them
+    if SINKS:
+        hi = tl.where(first < sinks, T, hi)
+        far = tl.where(first < sinks, sinks + window - past, far)
+        far = tl.where(last < sinks, T, far)
+    full_hi = tl.maximum(tl.minimum(far, T), 0) // BLOCK_M * BLOCK_M
     full_hi = tl.maximum(full_lo, full_hi)
 
     dk = tl.zeros([BLOCK_N, D], dtype=tl.float32)
@@ -197,17 +221,17 @@ def _key_kernel(
         dk, dv = _visit_queries(
             dk, dv, k, v, q_tile, do_tile, lse_row, delta_row, query_rows, key_at,
             lo, tl.minimum(full_lo, hi),
-            T, past, stride_qt, stride_gt, scale_log2, window, BLOCK_M, True,
+            T, past, stride_qt, stride_gt, scale_log2, window, sinks, BLOCK_M, True, SINKS,
         )  # fmt: skip
         dk, dv = _visit_queries(
             dk, dv, k, v, q_tile, do_tile, lse_row, delta_row, query_rows, key_at,
             full_lo, full_hi,
-            T, past, stride_qt, stride_gt, scale_log2, window, BLOCK_M, False,
+            T, past, stride_qt, stride_gt, scale_log2, window, sinks, BLOCK_M, False, SINKS,
         )  # fmt: skip
         dk, dv = _visit_queries(
             dk, dv, k, v, q_tile, do_tile, lse_row, delta_row, query_rows, key_at,
             full_hi, hi,
-            T, past, stride_qt, stride_gt, scale_log2, window, BLOCK_M, True,
+            T, past, stride_qt, stride_gt, scale_log2, window, sinks, BLOCK_M, True, SINKS,
         )  # fmt: skip
 
     out = ((i_b * S + keys64) * H_kv + i_k)[:, None] * D + d[None, :]
@@ -222,8 +246,9 @@ def backward(
     v: torch.Tensor,
     o: torch.Tensor,
     lse: torch.Tensor,
-    window: int,
+    window: int | None,
     scale: float,
+    sinks: int = 0,
     over_queries: Blocks | None = None,
     over_keys: Blocks | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -236,19 +261,19 @@ def backward(
     dk = torch.empty(batch, S, H_kv, d, dtype=k.dtype, device=q.device)
     dv = torch.empty(batch, S, H_kv, d, dtype=v.dtype, device=q.device)
     strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *do.stride()[:3])
-    window = min(window, S)
+    window, sinks = limits(window, sinks, S)
     blocks = over_queries or query_blocks(d, q.dtype)
     _query_kernel[(triton.cdiv(T, blocks.queries), batch * H)](
         q, k, v, o.contiguous(), do, lse, delta, dq,
-        T, S, H, window, scale, scale * LOG2_E, *strides,
-        GROUP=H // H_kv, D=d, BLOCK_M=blocks.queries, BLOCK_N=blocks.keys,
+        T, S, H, window, sinks, scale, scale * LOG2_E, *strides,
+        GROUP=H // H_kv, D=d, BLOCK_M=blocks.queries, BLOCK_N=blocks.keys, SINKS=sinks > 0,
         num_warps=blocks.num_warps, num_stages=blocks.num_stages,
     )  # fmt: skip
     blocks = over_keys or key_blocks(d, q.dtype)
     _key_kernel[(triton.cdiv(S, blocks.keys), batch * H_kv)](
         q, k, v, do, lse, delta, dk, dv,
-        T, S, H_kv, window, scale, scale * LOG2_E, *strides,
-        GROUP=H // H_kv, D=d, BLOCK_M=blocks.queries, BLOCK_N=blocks.keys,
+        T, S, H_kv, window, sinks, scale, scale * LOG2_E, *strides,
+        GROUP=H // H_kv, D=d, BLOCK_M=blocks.queries, BLOCK_N=blocks.keys, SINKS=sinks > 0,
         num_warps=blocks.num_warps, num_stages=blocks.num_stages,
     )  # fmt: skip
     return dq, dk, dv

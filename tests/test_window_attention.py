@@ -28,25 +28,86 @@ def example(T: int, past: int, H: int, H_kv: int, d: int, *, batch=2, dtype=torc
     return [torch.randn(s, generator=generator).to(device, dtype) for s in shapes]
 
 
-def results(backend: Backend, inputs: Any, window: int) -> list[torch.Tensor]:
+def results(
+    backend: Backend, inputs: Any, window: int | None, scale: float | None = None, sinks: int = 0
+) -> list[torch.Tensor]:
     """The output and the gradients of q, k and v."""
     q, k, v = inputs = [t.detach().requires_grad_() for t in inputs]
     with force(backend):
-        out = window_attention(q, k, v, window)
+        out = window_attention(q, k, v, window, scale, sinks)
     do = torch.randn(out.shape, generator=torch.Generator().manual_seed(7)).to(out)
     return [out.detach(), *torch.autograd.grad(out, inputs, do)]
 
 
-def test_reference_is_masked_attention() -> None:
+@pytest.mark.parametrize("scale", [None, 0.7])
+@pytest.mark.parametrize("window, sinks", [(6, 0), (None, 0), (6, 4), (3, 12), (6, 40)])
+def test_reference_is_masked_attention(window: int | None, sinks: int, scale: float | None) -> None:
     q, k, v = example(17, 9, 4, 2, 8)
     with force("ref"):
-        actual = window_attention(q, k, v, 6)
+        actual = window_attention(q, k, v, window, scale, sinks)
     at = torch.arange(9, 26)[:, None]
     keys = torch.arange(26)
-    mask = (keys <= at) & (keys > at - 6)
+    mask = keys <= at
+    if window is not None:
+        mask &= (keys > at - window) | (keys < sinks)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
     assert error(actual, expected.transpose(1, 2)) < 1e-5
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@settings(deadline=None, max_examples=10)
+@given(
+    T=st.integers(1, 70),
+    past=st.integers(0, 90),
+    window=st.none() | st.integers(1, 60),
+    sinks=st.integers(0, 70),
+    scale=st.none() | st.floats(0.01, 2.0),
+    heads=st.sampled_from([(1, 1), (2, 1)]),
+)
+def test_sinks_and_full_attention_equal_the_reference(
+    backend: Backend, T: int, past: int, window: int | None, sinks: int, scale: float | None,
+    heads: tuple[int, int],
+) -> None:  # fmt: skip
+    inputs = example(T, past, *heads, 16, batch=1)
+    actual, expected = (results(b, inputs, window, scale, sinks) for b in (backend, "ref"))
+    assert max(map(error, actual, expected)) < 1e-5
+    with torch.no_grad(), force(backend):
+        q, k, v = inputs
+        assert error(window_attention(q, k, v, window, scale, sinks), expected[0]) < 1e-5
+
+
+@pytest.mark.parametrize("window, sinks", [(1, 3), (20, 16), (20, 33), (None, 3)])
+@pytest.mark.parametrize("queries, keys", [(16, 16), (32, 16), (16, 32)])
+def test_triton_sinks_over_many_small_blocks(
+    window: int | None, sinks: int, queries: int, keys: int
+) -> None:
+    from samba_cli.kernels.window_attention_triton import Blocks, forward
+    from samba_cli.kernels.window_attention_triton_backward import backward
+
+    blocks = Blocks(queries, keys, 4, 2)
+    for past in (0, 37):  # without a past the first queries are among the sinks
+        q, k, v = example(70, past, 2, 1, 16, batch=1)
+        expected = results("ref", (q, k, v), window, 0.3, sinks)
+        do = torch.randn(q.shape, generator=torch.Generator().manual_seed(7))
+        out, lse = forward(q, k, v, window, 0.3, sinks, blocks)
+        grads = backward(do, q, k, v, out, lse, window, 0.3, sinks, blocks, blocks)
+        assert max(map(error, (out, *grads), expected)) < 1e-5
+
+
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("past", [0, 3000])
+@torch.no_grad()
+def test_full_attention_of_a_long_chunk_on_a_cpu(
+    past: int, dtype: torch.dtype, bound: float
+) -> None:
+    q, k, v = example(700, past, 2, 1, 32, batch=2, dtype=dtype)
+    with force("ref"):
+        expected = window_attention(q.float(), k.float(), v.float(), None)
+    with force("torch"):
+        assert error(window_attention(q, k, v, None), expected) < bound
+        strided = k.transpose(2, 3).contiguous().transpose(2, 3)
+        assert error(window_attention(q, strided, v, None), expected) < bound
 
 
 @pytest.mark.parametrize("past", [0, 1, 5, WINDOW - 1, WINDOW])
@@ -74,8 +135,8 @@ def test_triton_over_many_small_blocks(window: int, queries: int, keys: int) -> 
     blocks, scale = Blocks(queries, keys, 4, 2), 1 / math.sqrt(16)
     expected = results("ref", (q, k, v), window)
     do = torch.randn(q.shape, generator=torch.Generator().manual_seed(7))
-    out, lse = forward(q, k, v, window, scale, blocks)
-    grads = backward(do, q, k, v, out, lse, window, scale, blocks, blocks)
+    out, lse = forward(q, k, v, window, scale, blocks=blocks)
+    grads = backward(do, q, k, v, out, lse, window, scale, 0, blocks, blocks)
     assert max(map(error, (out, *grads), expected)) < 1e-5
 
 
@@ -120,6 +181,54 @@ def test_every_cut_gives_the_same(backend: Backend, cuts: list[int], window: int
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@settings(deadline=None, max_examples=10)
+@given(
+    cuts=st.lists(st.integers(1, 49), max_size=4, unique=True),
+    window=st.integers(1, 30),
+    sinks=st.integers(1, 20),
+)
+@torch.no_grad()
+def test_every_cut_gives_the_same_with_sinks(
+    backend: Backend, cuts: list[int], window: int, sinks: int
+) -> None:
+    """Between chunks only the sinks and the last window - 1 keys are kept."""
+    q, k, v = example(50, 0, 2, 1, 16, batch=1)
+    with force(backend):
+        whole = window_attention(q, k, v, window, None, sinks)
+        parts = []
+        for start, stop in itertools.pairwise([0, *sorted(cuts), 50]):
+            kept = [*range(min(sinks, start)), *range(max(sinks, start - window + 1), stop)]
+            kept = kept if start >= sinks else list(range(stop))
+            part = (q[:, start:stop], k[:, kept], v[:, kept])
+            parts.append(window_attention(*part, window, None, sinks))
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@torch.no_grad()
+def test_decode_takes_a_scale_and_many_slots(backend: Backend) -> None:
+    _, keys, values = example(330, 0, 2, 1, 80, batch=1)
+    q = torch.randn(1, 1, 2, 80, generator=torch.Generator().manual_seed(3))
+    for count in (1, 300):
+        with force("ref"):
+            expected = window_attention_decode(q, keys, values, count, 0.02)
+        with force(backend):
+            for number in (count, torch.tensor([count])):
+                actual = window_attention_decode(q, keys, values, number, 0.02)
+                assert error(actual, expected) < 1e-5
+
+
+def test_few_slots_are_one_launch_and_many_fill_the_device() -> None:
+    from samba_cli.kernels.window_attention_triton import DECODE_PROGRAMS, decode_splits
+
+    assert decode_splits(200, 2, 64) == 1
+    for heads in (1, 2, 4, 8, 12, 32):
+        programs = heads * decode_splits(1_000_000, heads, 64)
+        assert 0.9 * DECODE_PROGRAMS < programs <= DECODE_PROGRAMS
+    assert decode_splits(1_000_000, 1000, 64) == 1
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("count", [1, 63, 64, 130])
 @pytest.mark.parametrize("backend", ["torch", "triton"])
@@ -142,14 +251,15 @@ def test_decode_does_not_depend_on_the_splits() -> None:
 
     _, keys, values = example(200, 0, 4, 2, 16, batch=1)
     q = torch.randn(1, 1, 4, 16)
-    one, three, four = (decode(q, keys, values, 140, 0.25, n) for n in (1, 3, 4))
+    one, three, forty = (decode(q, keys, values, 140, 0.25, n) for n in (1, 3, 40))
     torch.testing.assert_close(three, one, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(four, one, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(forty, one, rtol=1e-5, atol=1e-5)
 
 
 def test_the_operators_are_registered_soundly() -> None:
     inputs = [t.requires_grad_() for t in example(5, 3, 2, 1, 16, batch=1)]
-    torch.library.opcheck(torch.ops.samba.window_attention.default, (*inputs, 4, 0.25))
+    for limits in [(4, 0.25, 0), (None, 0.25, 0), (3, 0.25, 2)]:
+        torch.library.opcheck(torch.ops.samba.window_attention.default, (*inputs, *limits))
     q, k, v = (t.detach() for t in inputs)
     args = (q[:, :1], k, v, torch.tensor([6]), 0.25)
     torch.library.opcheck(torch.ops.samba.window_attention_decode.default, args)
@@ -160,7 +270,9 @@ def test_compiles_without_graph_breaks() -> None:
 
     def loss(q, k, v):
         decoded = window_attention_decode(q[:, :1].detach(), k.detach(), v.detach(), 5)
-        return window_attention(q, k, v, 4).square().sum() + decoded.sum()
+        whole = window_attention(q, k, v, None, 0.3)
+        near = window_attention(q, k, v, 4, sinks=2)
+        return near.square().sum() + whole.square().sum() + decoded.sum()
 
     for backend in ("torch", "triton"):
         with force(backend):
@@ -175,6 +287,9 @@ def test_refuses_what_does_not_fit() -> None:
     for bad in [(q, k[:, :4], v[:, :4], 3), (q[:, :, :3], k, v, 3), (q, k, v, 0)]:
         with pytest.raises(ValueError):
             window_attention(*bad)
+    for scale, sinks in [(0.0, 0), (-1.0, 0), (None, -1)]:
+        with pytest.raises(ValueError):
+            window_attention(q, k, v, 3, scale, sinks)
     with pytest.raises(ValueError):
         window_attention_decode(q[:, :1], k, v, 6)
 
@@ -191,10 +306,43 @@ def test_gpu(T: int, past: int, d: int, dtype: torch.dtype, bound: float) -> Non
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("window, sinks", [(None, 0), (512, 4), (512, 130)])
+@pytest.mark.parametrize(
+    "T, past, d", [(9, 700, 64), (60, 800, 256), (1025, 900, 96), (2050, 0, 256)]
+)
+def test_gpu_sinks_and_full_attention(
+    T: int, past: int, d: int, window: int | None, sinks: int, dtype: torch.dtype, bound: float
+) -> None:
+    inputs = example(T, past, 4, 2, d, dtype=dtype, device="cuda")
+    expected = results("ref", [t.float() for t in inputs], window, 0.1, sinks)
+    assert max(map(error, results("triton", inputs, window, 0.1, sinks), expected)) < bound
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("H, H_kv, d", [(8, 2, 64), (4, 1, 128), (4, 4, 96), (8, 4, 256)])
 @torch.no_grad()
-def test_gpu_decode_in_a_graph() -> None:
-    _, keys, values = example(2048, 0, 8, 2, 64, dtype=torch.bfloat16, device="cuda")
-    q = torch.randn(2, 1, 8, 64, device="cuda", dtype=torch.bfloat16)
+def test_gpu_decode_over_many_slots(
+    H: int, H_kv: int, d: int, dtype: torch.dtype, bound: float
+) -> None:
+    _, keys, values = example(100_000, 0, H, H_kv, d, batch=1, dtype=dtype, device="cuda")
+    q = torch.randn(1, 1, H, d, device="cuda", dtype=dtype)
+    for count in (1, 5000, 100_000):
+        with force("ref"):
+            expected = window_attention_decode(q.float(), keys.float(), values.float(), count)
+        for number in (count, torch.tensor([count], device="cuda")):
+            assert error(window_attention_decode(q, keys, values, number), expected) < bound
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("d", [64, 80])
+@torch.no_grad()
+def test_gpu_decode_in_a_graph(d: int) -> None:
+    _, keys, values = example(2048, 0, 8, 2, d, dtype=torch.bfloat16, device="cuda")
+    q = torch.randn(2, 1, 8, d, device="cuda", dtype=torch.bfloat16)
     count = torch.tensor([1], device="cuda")
     window_attention_decode(q, keys, values, count)
     graph = torch.cuda.CUDAGraph()
