@@ -34,6 +34,9 @@ from samba_cli.model.weight_files import (
 # These stay float32 whatever the layers compute in: the recurrence runs in float32.
 _FLOAT32 = (".A_log", ".D", ".dt_bias", ".dt_proj.bias")
 
+# What weights may be stored in; anything smaller is quantised, and needs scales.
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
 Quantize = Literal["none", "int8"]
 
 
@@ -85,6 +88,8 @@ def load_checkpoint(
             model = Model(architecture.description, dtype)
         except ValueError as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
+        except RuntimeError:  # a tensor of more than 2^63 bytes
+            raise CheckpointError(f"{folder / 'config.json'}: the sizes are too large") from None
     _fill(model, architecture, files, device, dtype, quantize)
     model.fingerprint = fingerprint(sorted(set(files.values())))
     if window is not None:  # another state, though of the same weights
@@ -99,7 +104,7 @@ def read_config(folder: Path) -> Architecture:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{folder} is not a checkpoint: it has no config.json") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable ({error})") from None
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} is not a JSON object")
@@ -155,10 +160,10 @@ def _take(
     """One parameter, from its file to its place."""
     owner_name, _, attribute = name.rpartition(".")
     owner = model.get_submodule(owner_name)
-    wanted = list(getattr(owner, attribute).shape)
+    shape = wanted = list(getattr(owner, attribute).shape)
+    if place.rows is not None:
+        wanted = [place.height, *shape[1:]]
     found = list(shard.shape(place.name))
-    if place.rows is not None and len(found) and found[0] >= place.rows[1]:
-        found[0] = place.rows[1] - place.rows[0]
     if found != wanted:
         raise CheckpointError(f"{place.name} has the shape {found}, config.json says {wanted}")
     tensor = shard.tensor(place.name, place.rows)
@@ -168,12 +173,12 @@ def _take(
         if files.get(place.name + SCALE) != files[place.name]:
             raise CheckpointError(f"{place.name} is int8 but has no scale beside it")
         scale = shard.tensor(place.name + SCALE, place.rows)
-        if list(scale.shape) != wanted[:1]:
+        if list(scale.shape) != shape[:1]:
             raise CheckpointError(f"{place.name}{SCALE} has the wrong shape")
         tensor, scale = tensor.to(device), scale.to(device)
         if quantize == "none":
             tensor, scale = dequantize(tensor, scale, target), None
-    elif not tensor.is_floating_point():
+    elif tensor.dtype not in _FLOATS:
         raise CheckpointError(f"{place.name} has the type {tensor.dtype}")
     elif quantize == "int8" and quantizable(name, tensor):
         tensor, scale = quantized(tensor.to(device))

@@ -12,15 +12,16 @@ from samba_cli.model.description import Description
 
 # No public model comes near these; more would only keep a machine busy before it is refused.
 MOST = 2**31
-MOST_LAYERS = 4096
+MOST_LAYERS = 512
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a parameter lies in the files: a tensor, or some rows of one."""
+    """Where a parameter lies in the files: a tensor, or some rows of one of so many rows."""
 
     name: str
     rows: tuple[int, int] | None = None
+    height: int = 0
 
 
 @dataclass(frozen=True)

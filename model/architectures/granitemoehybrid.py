@@ -55,8 +55,8 @@ def read(raw: Mapping[str, Any]) -> Architecture:
     def stored(name: str) -> Stored:
         place = _RENAMED(name)
         if ".gate_proj." in name:
-            return Stored(place.name, (0, d_ff))
-        return Stored(place.name, (d_ff, 2 * d_ff)) if ".up_proj." in name else place
+            return Stored(place.name, (0, d_ff), 2 * d_ff)
+        return Stored(place.name, (d_ff, 2 * d_ff), 2 * d_ff) if ".up_proj." in name else place
 
     return Architecture("granitemoehybrid", description, stored)
 
