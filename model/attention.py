@@ -65,12 +65,9 @@ def _attend(
         return window_attention(q, keys, values, None, scale)
     if q.shape[1] == 1 and not torch.is_grad_enabled():
         state.write(k, v)
-        more = (scale,) if scale else ()
-        return window_attention_decode(q, state.keys, state.values, state.count, *more)
+        return window_attention_decode(q, state.keys, state.values, state.count, scale)
     keys, values = state.with_past(k, v)
-    sinks = min(state.sinks, keys.shape[1])
-    more = (scale, sinks) if scale or sinks else ()
-    y = window_attention(q, keys, values, state.window, *more)
+    y = window_attention(q, keys, values, state.window, scale, state.sinks)
     state.write(k, v)
     return y
 

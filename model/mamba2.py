@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samba_cli.kernels.causal_conv1d import causal_conv1d
+from samba_cli.kernels.ssd_scan import ssd_scan
 from samba_cli.model.attention import Rotation
 from samba_cli.model.description import Mamba2Spec
 from samba_cli.model.parts import Linear, RMSNorm
@@ -40,8 +41,6 @@ class Mamba2(nn.Module):
 
     def forward(self, x: Tensor, state: MambaState, rotation: Rotation | None) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
-        from samba_cli.kernels.ssd_scan import ssd_scan
-
         s = self.spec
         z, x, dt = self.in_proj(x).split([s.d_inner, s.d_convolved, s.n_head], dim=-1)
         x, state.conv = causal_conv1d(

@@ -75,25 +75,30 @@ def opened(path: Path) -> Iterator[tuple[set[str], Shard]]:
             with safe_open(str(path), framework="pt") as file:
                 yield set(file.keys()), _Safetensors(file)
             return
-        yield from _pickled(path)
+        yield from _pickled_tensors(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error})") from None
 
 
-def _pickled(path: Path) -> Iterator[tuple[set[str], Shard]]:
+def pickled(path: Path) -> Any:
+    """What a file of torch.save holds, mapped. Raises CheckpointError for code in it."""
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds; code in the file is among them
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is refused: it is not a file of tensors alone ({reason[:120]})"
         ) from None
-    if not isinstance(tensors, dict) or not all(_plain(t) for t in tensors.values()):
+
+
+def _pickled_tensors(path: Path) -> Iterator[tuple[set[str], Shard]]:
+    tensors = pickled(path)
+    if not isinstance(tensors, dict) or not all(plain(t) for t in tensors.values()):
         raise CheckpointError(f"{path} is refused: it is not a file of tensors alone")
     yield set(tensors), _Tensors(tensors)
 
 
-def _plain(tensor: object) -> bool:
+def plain(tensor: object) -> bool:
     """A dense tensor whose elements are all there: not one number seen a billion times."""
     return (
         isinstance(tensor, Tensor)
