@@ -20,6 +20,7 @@ from samba_cli.model.tokenizer_config import TokenizerConfig, read_tokenizer_con
 _STEERS = re.compile(r"<\|.*\|>|<｜.*｜>|</?think>|</?tool_\w+>")
 # How tokenizers call the end of a text, for checkpoints that do not say.
 _ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<eos>", "<|eot_id|>")
+_NO_CONFIG = TokenizerConfig()
 
 
 class PromptSegment(Protocol):
@@ -42,7 +43,7 @@ class Tokenizer:
         self,
         inner: tokenizers.Tokenizer,
         fingerprint: str,
-        config: TokenizerConfig = TokenizerConfig(),
+        config: TokenizerConfig = _NO_CONFIG,
     ) -> None:
         inner.encode_special_tokens = True  # special tokens in a text are plain text
         template = config.chat_template or ""
@@ -74,11 +75,9 @@ class Tokenizer:
         bos = self._inner.token_to_id(config.special.get("bos_token", ""))
         if config.add_bos is not None:
             return bos if config.add_bos else None
-        around_nothing = self._inner.encode("", add_special_tokens=True).ids
-        # [bos] or [bos, eos]; a lone end token is no beginning
-        if not around_nothing or (len(around_nothing) == 1 and around_nothing[0] in self.stop):
-            return bos if bos is not None and around_nothing == [bos] else None
-        return around_nothing[0]
+        ids = self._inner.encode("", add_special_tokens=True).ids
+        # A lone token may be the end of a text instead.
+        return ids[0] if ids and (ids[0] == bos or len(ids) > 1) else None
 
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:

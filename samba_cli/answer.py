@@ -7,17 +7,18 @@ from string matches, never from the model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.evidence import EvidenceOptions, Scored, find_evidence
 from samba_cli.index import PassageIndex
 from samba_cli.model.generation import Sampling
 from samba_cli.model.samba import Samba
 from samba_cli.model.state import State
 from samba_cli.model.tokenizer import Tokenizer
-from samba_cli.prompting import encode, passages_segments
 from samba_cli.quotes import evidence, quote
+from samba_cli.refusals import says_nothing
 from samba_cli.results import Answer, Evidence
 from samba_cli.text_match import (
     content_words,
@@ -47,6 +48,7 @@ class AnswerOptions:
     prompts: Path | None = None  # folder of the user's templates
     temperature: float = 0.0
     seed: int = 0
+    thinking: bool = False  # let a model think that can be told not to, and keep its thoughts
 
 
 def answer(
@@ -63,20 +65,23 @@ def answer(
     )
     if not scored or not question.strip():
         return Answer(question, "", False, ())
-    chosen = _choose(question, scored, model, tokenizer, options)
-    best, text, extractive = chosen[0], "", False
+    dialect = dialect_of(tokenizer, options.prompts, options.thinking)
+    chosen = _choose(question, scored, model, dialect, options)
+    best, text, extractive, written = chosen[0], "", False, Written("", none=True)
     if best.mark >= FOUND_MARK or best.coverage >= FOUND_COVERAGE:
-        written = _generate(question, chosen, state, model, tokenizer, options)
+        written = _generate(question, chosen, state, model, dialect, options)
         text, extractive = checked(question, written, chosen, index)
-    return Answer(question, text, bool(text), _evidence(question, text, chosen), extractive)
+    return Answer(
+        question, text, bool(text), _evidence(question, text, chosen), extractive,
+        written.thinking if options.thinking else "", (written.note,) if written.note else (),
+    )  # fmt: skip
 
 
 def _choose(
-    question: str, scored: list[Scored], model: Samba, tokenizer: Tokenizer, options: AnswerOptions
+    question: str, scored: list[Scored], model: Samba, dialect: Dialect, options: AnswerOptions
 ) -> list[Scored]:
     """The best passages that fit the attention window together, best first; at least one."""
-    taken = 2 * len(tokenizer.encode(question)) + options.max_tokens + 8
-    room = replay_budget(model, taken)
+    room = replay_budget(model, dialect.beside_answer(question) + options.max_tokens)
     chosen = scored[:1]
     room -= scored[0].stored.tokens + 2
     for one in scored[1:]:
@@ -89,20 +94,22 @@ def _choose(
 
 
 def _generate(
-    question: str, chosen: Sequence[Scored], state: State, model: Samba, tokenizer: Tokenizer,
+    question: str, chosen: Sequence[Scored], state: State, model: Samba, dialect: Dialect,
     options: AnswerOptions,
 ) -> Written:  # fmt: skip
     ordered = sorted(chosen, key=lambda one: one.stored.id)
     texts = [one.stored.passage.text for one in ordered]
-    prompt = encode(
-        tokenizer, "answer", options.prompts,
-        question=question, passages=passages_segments(texts, options.prompts),
-    )  # fmt: skip
+    prompt = dialect.answer(question, texts)
     sampling = Sampling(
         max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
         no_repeat_ngram=8,
     )  # fmt: skip
-    return write(model, tokenizer, state.fork(), prompt, sampling)
+    written = write(model, dialect, state.fork(), prompt, sampling)
+    # Our own model has a token for that. What stands in the text is an answer all the same.
+    held = any(occurs(written.text, text) for text in texts)
+    if dialect.kind == "chat" and says_nothing(written.text) and not held:
+        return replace(written, text="", none=True)
+    return written
 
 
 def checked(

@@ -203,16 +203,19 @@ def make_answer(reading: Reading, settings: Settings, question: str) -> Answer:
     from samba_cli.answer import AnswerOptions, answer
 
     options = AnswerOptions(
-        prompts=_prompts(settings), temperature=settings.temperature, seed=settings.seed
-    )
+        prompts=_prompts(settings), temperature=settings.temperature, seed=settings.seed,
+        thinking=settings.thinking,
+    )  # fmt: skip
     if settings.max_tokens is not None:
         options = replace(options, max_tokens=settings.max_tokens)
     session = reading.session
     with _working(reading) as status:
         status.say("answering ...")
-        return answer(
+        result = answer(
             question, reading.state, reading.index, session.model, session.tokenizer, options
         )
+    _say_notes(reading, result)
+    return result
 
 
 def make_summary(reading: Reading, settings: Settings, focus: str | None = None) -> Summary:
@@ -223,12 +226,23 @@ def make_summary(reading: Reading, settings: Settings, focus: str | None = None)
         status.say("summarizing ...")
         options = SummaryOptions(
             length=settings.length, style=settings.style, focus=focus, prompts=_prompts(settings),
-            temperature=settings.temperature, seed=settings.seed,
+            temperature=settings.temperature, seed=settings.seed, thinking=settings.thinking,
             progress=lambda done, total: status.say(f"summarizing part {done} of {total} ..."),
         )  # fmt: skip
-        return summarize(
-            reading.state, reading.index, session.model, session.tokenizer, options
-        )
+        result = summarize(reading.state, reading.index, session.model, session.tokenizer, options)
+    _say_notes(reading, result)
+    return result
+
+
+def _say_notes(reading: Reading, result: Answer | Summary) -> None:
+    """What the model thought, where that was asked for, and what went wrong with it."""
+    reading.warnings.extend(note for note in result.notes if note not in reading.warnings)
+    if reading.messages.quiet:
+        return
+    if result.thinking:
+        streams.note(Style(streams.wants_color(sys.stderr)).dim(result.thinking))
+    for note in result.notes:
+        streams.note(note)
 
 
 def _prompts(settings: Settings) -> Path | None:

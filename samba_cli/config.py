@@ -27,6 +27,7 @@ class Settings:
     style: Style = "paragraph"  # of a summary
     temperature: float = 0.0
     seed: int = 0
+    thinking: bool = False  # let a reasoning model think, and show it
     max_tokens: int | None = None  # of one answer or summary
     prompts: str | None = None  # folder whose templates replace ours
     checkpoint_seconds: float = 20.0  # how often a long read notes where it is
@@ -148,6 +149,14 @@ def _seed(value: Any) -> int:
     return int(value)
 
 
+def _switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value not in ("0", "1", "true", "false"):
+        raise _Wrong("choose true or false")
+    return value in ("1", "true")
+
+
 _CHECKS = {
     "model": _folder,
     "device": _device,
@@ -156,6 +165,7 @@ _CHECKS = {
     "style": _choice(*get_args(Style)),
     "temperature": _temperature,
     "seed": _seed,
+    "thinking": _switch,
     "max_tokens": _count,
     "prompts": _folder,
     "checkpoint_seconds": _seconds,

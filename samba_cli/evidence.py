@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
+from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.model.samba import Samba
 from samba_cli.model.tokenizer import Tokenizer
-from samba_cli.prompting import encode, has_marks
+from samba_cli.prompting import encode
 from samba_cli.text_match import content_words, overlap
 
 BM25_WEIGHT = 2.0  # of BM25, scaled so that the best candidate has 1, against the mark in logits
@@ -95,9 +96,10 @@ def relevance(
 ) -> list[float]:
     """The model's mark for each text: higher is more relevant to the question."""
     question = question[:_QUESTION_CHARS]
-    if has_marks(tokenizer):
+    dialect = dialect_of(tokenizer, prompts)
+    if dialect.kind == "native":
         return _marks(question, texts, model, tokenizer, prompts)
-    return _standardised(_likelihoods(question, texts, model, tokenizer))
+    return _standardised(_likelihoods(question, texts, model, dialect))
 
 
 def _marks(
@@ -119,11 +121,11 @@ def _marks(
 
 
 def _likelihoods(
-    question: str, texts: Sequence[str], model: Samba, tokenizer: Tokenizer
+    question: str, texts: Sequence[str], model: Samba, dialect: Dialect
 ) -> list[float]:
     """Mean log-likelihood of the question's tokens after each text."""
-    asked = tokenizer.encode(" " + question)
-    rows = [tokenizer.encode(text + "\n\nQuestion:") + asked for text in texts]
+    asked = dialect.tokenizer.encode(" " + question)
+    rows = [dialect.likelihood(text) + asked for text in texts]
     result = [0.0] * len(rows)
     wanted = torch.tensor(asked, device=model.device)
     for batch in _batches(rows, model):

@@ -81,9 +81,10 @@ def remove_memory(name: str, yes: bool) -> int:
 def list_prompts() -> int:
     folder = _prompts_folder()
     ours = _template_names()
+    width = max(map(len, ours))
     for name in sorted(ours):
         replaced = folder is not None and (folder / f"{name}.txt").is_file()
-        print(f"{name:18} {folder / f'{name}.txt' if folder and replaced else 'built in'}")
+        print(f"{name:{width}}  {folder / f'{name}.txt' if folder and replaced else 'built in'}")
     return 0
 
 

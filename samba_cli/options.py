@@ -99,6 +99,9 @@ class GenerationOptions:
         float | None, Option(metavar="T", help="0 (default) always gives the same words.")
     ] = None
     seed: Annotated[int | None, Option(metavar="N", help="For a temperature above 0.")] = None
+    thinking: Annotated[
+        bool | None, Option("--thinking", help="Show what a reasoning model thinks, on stderr.")
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samba_cli.checkpoint import Position
+from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.documents import Document, Part, Passage, Skipped
 from samba_cli.errors import SambaError
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.passages import cut
-from samba_cli.prompting import encode, encode_many, has_marks
 
 # Kinds whose text is (about) the file's bytes: only there is the place in the file known.
 _TEXT_KINDS = frozenset({"text", "markdown", "code"})
@@ -77,25 +77,24 @@ def parse(
     text other than white space are left out. Raises Changed where the text differs, and what a
     document raised where nothing at all could be read.
     """
+    dialect = dialect_of(tokenizer, prompts)
     batch: list[_Cut] = []
     for item in _cut_all(stream, position):
         if isinstance(item, _Cut):
             batch.append(item)
             if len(batch) < _BATCH:
                 continue
-        yield from _encoded(batch, tokenizer, prompts)
+        yield from _encoded(batch, dialect)
         batch.clear()
         if not isinstance(item, _Cut):
             yield item
 
 
-def _encoded(batch: list[_Cut], tokenizer: Tokenizer, prompts: Path | None) -> Iterator[Piece]:
-    texts = [one.passage.text for one in batch]
-    bodies = encode_many(tokenizer, "read_passage", prompts, "passage", texts)
-    mark = tokenizer.control["<|mark|>"] if has_marks(tokenizer) else None
+def _encoded(batch: list[_Cut], dialect: Dialect) -> Iterator[Piece]:
+    bodies = dialect.passages([one.passage.text for one in batch])
+    mark = dialect.tokenizer.control["<|mark|>"] if dialect.kind == "native" else None
     for one, body in zip(batch, bodies, strict=True):
-        name = one.document.name
-        head = encode(tokenizer, "read_document", prompts, name=name) if one.first else []
+        head = dialect.document(one.document.name) if one.first else []
         marked = mark is not None and body[-1:] == [mark]
         yield Piece(
             one.tally.documents, one.document, one.passage, head + body, len(body) - marked, marked,

@@ -1,22 +1,12 @@
-"""Templates to token ids, also for models whose tokenizer has no control tokens of ours."""
+"""Templates to token ids."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.prompts import Segment, render
-
-# What a control token reads as for a model that was not trained on ours.
-_PLAIN = {
-    "<|document|>": "\n\nDocument: ", "<|passage|>": "\n", "<|question|>": "\nQuestion: ",
-    "<|answer|>": "Answer: ", "<|summary|>": "\nSummary", "<|short|>": " in one or two sentences:",
-    "<|medium|>": " in one paragraph:", "<|long|>": " in several paragraphs:",
-    "<|bullets|>": " as a list:\n-", "<|title|>": "\nTitle: ",
-}  # fmt: skip
-_CONTROL = re.compile(r"<\|\w+\|>")
 
 
 def has_marks(tokenizer: Tokenizer) -> bool:
@@ -32,7 +22,14 @@ def encode(
     **fields: str | Sequence[Segment],
 ) -> list[int]:
     """Render a template and encode it. Raises KeyError naming a field that is missing."""
-    return tokenizer.encode_prompt(_known(tokenizer, render(name, folder, **fields)))
+    return encode_segments(tokenizer, render(name, folder, **fields))
+
+
+def encode_segments(tokenizer: Tokenizer, segments: Sequence[Segment]) -> list[int]:
+    """A rendered prompt, segment by segment for our own model, as one text for others."""
+    if has_marks(tokenizer):
+        return tokenizer.encode_prompt(segments)
+    return tokenizer.encode_joined(segments)
 
 
 def encode_many(
@@ -43,31 +40,19 @@ def encode_many(
     Raises KeyError naming a field that is missing.
     """
     place = Segment("", False)
-    segments = _known(tokenizer, render(name, folder, **{field: [place]}))
-    encoded = tokenizer.encode_batch(texts) if texts else []
-    if place not in segments:  # a user's template without the field
-        return [tokenizer.encode_prompt(segments) for _ in texts]
-    at = segments.index(place)
+    segments = render(name, folder, **{field: [place]})
+    at = segments.index(place) if place in segments else -1
+    alone = segments == [place] or has_marks(tokenizer)  # nothing joins the text
+    if at < 0 or place in segments[at + 1 :] or not alone:  # a user's template
+        return [encode(tokenizer, name, folder, **{field: text}) for text in texts]
     before = tokenizer.encode_prompt(segments[:at])
     after = tokenizer.encode_prompt(segments[at + 1 :])
-    if place in segments[at + 1 :]:  # or with the field twice
-        return [encode(tokenizer, name, folder, **{field: text}) for text in texts]
+    encoded = tokenizer.encode_batch(texts) if texts else []
     return [before + ids + after for ids in encoded]
 
 
-def passages_segments(texts: Sequence[str], folder: Path | None = None) -> list[Segment]:
+def passages_segments(
+    texts: Sequence[str], folder: Path | None = None, name: str = "passage"
+) -> list[Segment]:
     """Replayed passages, for the field $passages of a template."""
-    return [segment for text in texts for segment in render("passage", folder, passage=text)]
-
-
-def _known(tokenizer: Tokenizer, segments: list[Segment]) -> list[Segment]:
-    """Segments without the control tokens that this tokenizer does not have."""
-
-    def plain(match: re.Match[str]) -> str:
-        token = match.group()
-        return token if token in tokenizer.control else _PLAIN.get(token, "")
-
-    return [
-        Segment(_CONTROL.sub(plain, segment.text), True) if segment.control else segment
-        for segment in segments
-    ]
+    return [segment for text in texts for segment in render(name, folder, passage=text)]

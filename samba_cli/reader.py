@@ -21,6 +21,7 @@ import torch
 
 from samba_cli.background import Ahead
 from samba_cli.checkpoint import Position, ReadFolder
+from samba_cli.dialect import dialect_of
 from samba_cli.documents import Document, Skipped
 from samba_cli.errors import SambaError, Unreadable
 from samba_cli.model.samba import Samba
@@ -100,7 +101,9 @@ class _Reading:
         self.passages = self.start.passages
         self.documents = self.start.documents
         self.digest = self.start.digest
-        self.buffer: list[int] = []  # encoded, not read yet
+        dialect = dialect_of(tokenizer, options.prompts)
+        # Encoded, not read yet.
+        self.buffer = [] if folder.state.position else dialect.start
         self.waiting: deque[tuple[Piece, int]] = deque()  # pieces and their end in `buffer`
         self.unsettled: tuple[torch.Tensor, list[Piece]] | None = None
         self.to_skip = self.start.partial  # tokens of the next piece that were read already

@@ -108,6 +108,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "answer": answer.text if answer.found else None,
         "found": answer.found,
         "extractive": answer.extractive,
+        "thinking": answer.thinking or None,
         "evidence": [_evidence(evidence) for evidence in answer.evidence],
     }
 
@@ -116,6 +117,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
     return {
         "title": summary.title,
         "text": summary.text,
+        "thinking": summary.thinking or None,
         "sentences": [
             {
                 "text": sentence.text,

@@ -72,6 +72,8 @@ class Answer:
     found: bool
     evidence: tuple[Evidence, ...]
     extractive: bool = False  # `text` is a quote: the generated answer had no support in the text
+    thinking: str = ""  # of the model before it wrote, where that was asked for
+    notes: tuple[str, ...] = ()  # sentences for the user
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,5 @@ class Summary:
     text: str
     sentences: tuple[SummarySentence, ...]
     title: str | None = None
+    thinking: str = ""  # of the model before it wrote, where that was asked for
+    notes: tuple[str, ...] = ()  # sentences for the user

@@ -41,6 +41,7 @@ def open_session(settings: Settings, quiet: bool) -> Session:
         status.say(f"loading model {name} ...", in_pipes=True)
         import torch
 
+        from samba_cli.dialect import dialect_of
         from samba_cli.model import CheckpointError, Tokenizer, load_checkpoint
 
         device = _device(settings.device)
@@ -52,6 +53,13 @@ def open_session(settings: Settings, quiet: bool) -> Session:
             raise ModelError(f"cannot load the model: {error}") from error
         except ValueError as error:  # the tokenizer
             raise ModelError(f"cannot load the tokenizer: {error}") from error
+    rows = model.description.vocab_size
+    if tokenizer.highest_id >= rows:
+        raise ModelError(
+            f"the tokenizer in {folder} is not this model's: it has a token number "
+            f"{tokenizer.highest_id}, and the model knows {rows} tokens"
+        )
+    dialect_of(tokenizer)  # a chat template that cannot be used is told before anything is read
     return Session(model, tokenizer, str(folder) if settings.model else None, device)
 
 

@@ -6,17 +6,18 @@ what its sections gave. A sentence that the text does not support is not said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from samba_cli.dialect import dialect_of
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.model.generation import Sampling
 from samba_cli.model.samba import Samba
 from samba_cli.model.state import State
 from samba_cli.model.tokenizer import Tokenizer
-from samba_cli.prompting import encode, passages_segments
 from samba_cli.results import Summary, SummarySentence
 from samba_cli.salience import Span, choose, sections
 from samba_cli.support import extracts, repeats, supported
@@ -32,6 +33,7 @@ MOST_REPLAYED = 6  # passages in one replay, if the attention window holds them
 _WORDS = {"short": 50, "medium": 130, "long": 320}
 _SENTENCE_WORDS = 22  # a sentence has about so many: from words to sentences
 _TOKENS_PER_WORD = 2  # generous: bounds what is generated
+_NUMBER = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+", re.MULTILINE)  # of a list
 _ENOUGH = 0.5  # of the words wanted; below it the summary is filled with exact sentences
 
 
@@ -45,6 +47,7 @@ class SummaryOptions:
     prompts: Path | None = None  # folder of the user's templates
     temperature: float = 0.0
     seed: int = 0
+    thinking: bool = False  # let a model think that can be told not to, and keep its thoughts
     progress: Callable[[int, int], None] | None = None  # called with (done, total) generations
 
 
@@ -66,6 +69,9 @@ class _Summarizing:
     ) -> None:  # fmt: skip
         self.state, self.index, self.model, self.tokenizer = state, index, model, tokenizer
         self.options = options
+        self.dialect = dialect_of(tokenizer, options.prompts, options.thinking)
+        self.thoughts: list[str] = []
+        self.notes: list[str] = []
         length = options.length
         self.words = max(length, 10) if isinstance(length, int) else _WORDS[length]
         self.done = self.total = 0
@@ -94,7 +100,10 @@ class _Summarizing:
         chosen = self._filled(chosen, spans)
         if not chosen:  # nothing here reads as a sentence: show how it begins
             chosen = extracts(self.index.get([1])[0])[:1]
-        return Summary(_render(chosen, self.options.style), tuple(chosen), self._title())
+        return Summary(
+            _render(chosen, self.options.style), tuple(chosen), self._title(),
+            "\n\n".join(self.thoughts), tuple(self.notes),
+        )  # fmt: skip
 
     def _spans(self) -> list[Span]:
         tokens = self.index.counts().tokens
@@ -109,7 +118,8 @@ class _Summarizing:
 
     def _room(self, count: int) -> int:
         """Tokens of passages that fit beside a summary of so many words."""
-        return replay_budget(self.model, count * _TOKENS_PER_WORD + 8)
+        beside = self.dialect.beside_summary()
+        return replay_budget(self.model, count * _TOKENS_PER_WORD + beside)
 
     def _summary_of(
         self, passages: Sequence[StoredPassage], title: str | None, count: int
@@ -130,23 +140,21 @@ class _Summarizing:
     def _generate(self, texts: Sequence[str], count: int) -> list[str]:
         """Sentences (or bullets) that the model writes about replayed texts, unchecked."""
         options = self.options
-        if options.style == "bullets":
-            name = "bullets"
-        else:
-            name = "short" if count < 80 else "medium" if count < 220 else "long"
-        prompt = encode(
-            self.tokenizer, f"summarize_{name}", options.prompts,
-            passages=passages_segments(texts, options.prompts),
-        )  # fmt: skip
+        prompt = self.dialect.summary(texts, count, options.style == "bullets")
         sampling = Sampling(
             max_tokens=min(count * _TOKENS_PER_WORD, 600), temperature=options.temperature,
             seed=options.seed, no_repeat_ngram=5,
         )  # fmt: skip
-        written = write(self.model, self.tokenizer, self.state.fork(), prompt, sampling)
+        written = write(self.model, self.dialect, self.state.fork(), prompt, sampling)
+        if options.thinking and written.thinking:
+            self.thoughts.append(written.thinking)
+        if written.note and written.note not in self.notes:
+            self.notes.append(written.note)
         self.done += 1
         if options.progress is not None:
             options.progress(self.done, self.total)
-        return _split(written.text)
+        numbered = self.dialect.kind == "chat"  # instruct models like to count their points
+        return _split(_NUMBER.sub("- ", written.text) if numbered else written.text)
 
     def _whole(
         self, written: Sequence[tuple[Span, list[StoredPassage], list[SummarySentence]]]

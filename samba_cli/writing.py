@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
+from samba_cli.dialect import Dialect, Prompt
 from samba_cli.model.generation import Sampling, generate
 from samba_cli.model.samba import Samba
 from samba_cli.model.state import State
-from samba_cli.model.tokenizer import Tokenizer
+from samba_cli.thinking import Thinking
 
-# How tokenizers of other models call the end of a text.
-_FOREIGN_ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<eos>", "<|eot_id|>")
+THINKING_TOKENS = 2048  # that a model may think, beside the tokens of its answer
+_LOOP = 24  # tokens: instruct models repeat names and thoughts, but never so many in a row
+# Markdown that would hide from a string match that an answer stands in the text.
+_BOLD = re.compile(r"(?<!\w)\*\*(\S|\S[^*\n]*\S)\*\*(?!\w)")
 
 
 @dataclass(frozen=True)
@@ -19,27 +24,77 @@ class Written:
 
     text: str
     none: bool
+    thinking: str = ""  # of a model that thinks before it answers
+    note: str = ""  # a sentence for the user
 
 
 def write(
-    model: Samba, tokenizer: Tokenizer, state: State, prompt: list[int], sampling: Sampling
+    model: Samba, dialect: Dialect, state: State, prompt: Prompt, sampling: Sampling
 ) -> Written:
-    """Read the prompt into the state and generate until the end token. The state moves."""
-    control = tokenizer.control
-    none = control.get("<|none|>")
-    stop = {control[name] for name in ("<|end|>", *_FOREIGN_ENDS) if name in control}
-    banned = [token for token in control.values() if token not in stop and token != none]
-    stream, pieces = tokenizer.stream(), []
-    for token in generate(model, state, prompt, sampling, stop, banned):
-        if token == none:
-            return Written("", none=not "".join(pieces).strip())
-        pieces.append(stream.push(token))
-        # A model without our end token goes on: with the next question, usually.
-        if "<|end|>" not in control and "\n\n" in "".join(pieces[-4:]):
+    """Read the prompt into the state and generate until the text ends. The state moves.
+
+    Thinking of a chat model is taken off and has tokens of its own.
+    """
+    if dialect.kind == "chat":
+        return _write_chat(model, dialect, state, prompt, sampling)
+    stream, text = dialect.tokenizer.stream(), ""
+    for token in _generate(model, dialect, state, prompt.ids, sampling):
+        if token == dialect.none:
+            return Written("", none=not text.strip())
+        text += stream.push(token)
+        if any(end in text.lstrip() for end in dialect.ends):
             break
-    pieces.append(stream.flush())
-    text = "".join(pieces).replace("�", "").strip()
-    return Written(text if "<|end|>" in control else text.partition("\n\n")[0].strip(), none=False)
+    text = _clean(text + stream.flush())
+    for end in dialect.ends:
+        text = text.partition(end)[0].strip()
+    return Written(text, none=False)
+
+
+def _write_chat(
+    model: Samba, dialect: Dialect, state: State, prompt: Prompt, sampling: Sampling
+) -> Written:
+    sampling = replace(sampling, no_repeat_ngram=_LOOP if sampling.no_repeat_ngram else 0)
+    think_ids = dialect.think_ids
+    stream, block, note = dialect.tokenizer.stream(), Thinking(prompt.thinking), ""
+    both = replace(sampling, max_tokens=sampling.max_tokens + THINKING_TOKENS)
+    unread: list[int] = []  # generated, but not in the state yet
+    count = 0  # tokens of the thinking, or of the answer while there is no thinking
+    for token in _generate(model, dialect, state, prompt.ids, both):
+        count += 1
+        was_open, unread = block.open, [token]
+        block.push(think_ids.get(token) or stream.push(token))
+        if block.closed or (block.open and count >= THINKING_TOKENS):
+            break
+        if not block.open and not was_open and count >= sampling.max_tokens:
+            break
+    else:
+        unread = []
+    if block.open:
+        why = f"did not finish thinking in {count:,} tokens" if unread else "stopped while thinking"
+        note = f"note: the model {why} and was told to answer; the answer may be poor"
+        block.push(stream.flush())
+        block.close()
+        unread += dialect.closing()
+    if block.closed and unread:
+        # A new beginning for what must not repeat: an answer says what was thought before.
+        for token in _generate(model, dialect, state, unread, sampling):
+            block.push(think_ids.get(token) or stream.push(token))
+    block.push(stream.flush())
+    text = _BOLD.sub(r"\1", _clean(block.text))
+    return Written(text, False, _clean(block.thoughts), note)
+
+
+def _generate(
+    model: Samba, dialect: Dialect, state: State, ids: list[int], sampling: Sampling
+) -> Iterator[int]:
+    # Models have more rows than their tokenizer has tokens where that suits the hardware.
+    padding = range(dialect.tokenizer.highest_id + 1, model.description.vocab_size)
+    banned = dialect.banned | set(padding)
+    return generate(model, state, ids, sampling, dialect.stop, banned)
+
+
+def _clean(text: str) -> str:
+    return text.replace("�", "").strip()
 
 
 def replay_budget(model: Samba, taken: int) -> int:

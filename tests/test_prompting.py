@@ -39,10 +39,10 @@ def test_control_tokens_count_in_templates_only(tokenizer: Tokenizer) -> None:
     assert encode(tokenizer, "summarize_short", passages=segments).count(passage) == 2
 
 
-def test_a_tokenizer_without_our_tokens_gets_words(tokenizer: Tokenizer) -> None:
+def test_text_is_joined_for_a_tokenizer_without_our_tokens(tokenizer: Tokenizer) -> None:
     tokenizer.control = {}
-    text = tokenizer.decode(
-        encode(tokenizer, "answer", question="Who?", passages=passages_segments(["P"]))
-    )
-    assert "<|" not in text and "Question: Who?" in text and text.endswith("Answer: ")
+    ids = encode(tokenizer, "answer.plain", question="Who?", passages=passages_segments(["P"]))
+    assert tokenizer.decode(ids).endswith("Question: Who?\nAnswer:")
     assert not has_marks(tokenizer)
+    alone = [encode(tokenizer, "passage.plain", passage=text) for text in TEXTS]
+    assert encode_many(tokenizer, "passage.plain", None, "passage", TEXTS) == alone
