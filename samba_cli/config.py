@@ -20,7 +20,7 @@ Length = Literal["short", "medium", "long"] | int
 class Settings:
     """What a person may set once instead of saying it at every command."""
 
-    model: str | None = None  # checkpoint folder; None is the model that comes with the program
+    model: str | None = None  # name of a pulled model, or a folder; None is the built-in one
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: str = "auto"  # auto (fp32 on CPU, bf16 on CUDA), fp32, bf16
     length: Length = "medium"  # of a summary; a number is words
@@ -100,6 +100,13 @@ def _folder(value: Any) -> str:
     return str(Path(_text(value)).expanduser())
 
 
+def _model(value: Any) -> str:
+    # As it was written: "./name" is a folder where "name" is a model of the store.
+    if not _text(value):
+        raise _Wrong("a name or a folder is expected")
+    return os.path.expanduser(value)
+
+
 def _choice(*choices: str):
     def check(value: Any) -> str:
         if value not in choices:
@@ -158,7 +165,7 @@ def _switch(value: Any) -> bool:
 
 
 _CHECKS = {
-    "model": _folder,
+    "model": _model,
     "device": _device,
     "dtype": _choice("auto", "fp32", "bf16"),
     "length": _length,

@@ -100,6 +100,7 @@ def _encoding() -> Check:
 def _folders() -> Iterator[Check]:
     for name, path in (
         ("memories", folders.memories_folder()),
+        ("models", folders.models_folder()),
         ("partial", folders.cache_folder()),
         ("log", folders.state_folder()),
     ):

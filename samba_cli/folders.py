@@ -1,4 +1,4 @@
-"""Where things lie on this machine: configuration, memories, partial reads, the log."""
+"""Where things lie on this machine: configuration, memories, models, partial reads, the log."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ def cache_folder() -> Path:
 
 def memories_folder() -> Path:
     return data_folder() / "memories"
+
+
+def models_folder() -> Path:
+    return data_folder() / "models"
 
 
 def config_file() -> Path:

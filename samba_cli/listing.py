@@ -20,7 +20,7 @@ def list_memories(as_json: bool) -> int:
         except ModelError as error:
             damaged.append(str(error))
     if as_json:
-        _print_json({"samba": 1, "memories": [_memory_fields(m) for m in memories]})
+        print_json({"samba": 1, "memories": [_memory_fields(m) for m in memories]})
     elif memories:
         rows = [("NAME", "TOKENS", "DOCUMENTS", "STATE", "CREATED")]
         rows += [
@@ -28,7 +28,7 @@ def list_memories(as_json: bool) -> int:
              m.created[:10])
             for m in memories
         ]  # fmt: skip
-        _print_table(rows)
+        print_table(rows)
     elif not damaged:
         streams.note("no memories yet; make one with: samba read PATH --as NAME")
     for sentence in damaged:
@@ -40,7 +40,7 @@ def show_memory(name: str, as_json: bool) -> int:
     found = memory.load_memory(name)
     changes = {source.name: how for source, how in memory.changed_sources(found.sources)}
     if as_json:
-        _print_json({"samba": 1, "memory": _memory_fields(found), "sources_changed": changes})
+        print_json({"samba": 1, "memory": _memory_fields(found), "sources_changed": changes})
         return 0
     print(f"name       {found.name}")
     print(f"created    {_time(found.created)}")
@@ -101,6 +101,7 @@ def show_prompt(name: str) -> int:
 def config_path() -> int:
     print(f"config    {folders.config_file()}")
     print(f"memories  {folders.memories_folder()}")
+    print(f"models    {folders.models_folder()}")
     print(f"partial   {folders.cache_folder()}")
     print(f"log       {folders.log_file()}")
     return 0
@@ -140,13 +141,13 @@ def _memory_fields(found: memory.Memory) -> dict:
     return {**asdict(found), "folder": str(found.folder)}
 
 
-def _print_json(value: dict) -> None:
+def print_json(value: dict) -> None:
     import json
 
     print(json.dumps(value, ensure_ascii=False, indent=1))
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = [

@@ -48,9 +48,9 @@ class InputOptions:
     encoding: Annotated[
         str | None, Option(metavar="NAME", help="Encoding of text files, if detection is wrong.")
     ] = None
-    pages: Annotated[
-        str | None, Option(metavar="RANGES", help="Pages of a PDF, e.g. 1-20,45.")
-    ] = None
+    pages: Annotated[str | None, Option(metavar="RANGES", help="Pages of a PDF, e.g. 1-20,45.")] = (
+        None
+    )
     password_file: Annotated[
         Path | None, Option(metavar="FILE", help="File with the password of an encrypted PDF.")
     ] = None
@@ -83,11 +83,12 @@ class ModelOptions:
     """Which model runs where. None means: as the configuration says."""
 
     model: Annotated[
-        str | None, Option("--model", "-m", metavar="FOLDER", help="Checkpoint instead of ours.")
+        str | None,
+        Option("--model", "-m", metavar="MODEL", help="A pulled model, or a checkpoint's folder."),
     ] = None
-    device: Annotated[
-        str | None, Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
-    ] = None
+    device: Annotated[str | None, Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = (
+        None
+    )
     dtype: Annotated[str | None, Option(metavar="TYPE", help="auto, fp32 or bf16.")] = None
 
 
@@ -108,9 +109,7 @@ class GenerationOptions:
 class AnswerLength:
     """How long an answer may be."""
 
-    max_tokens: Annotated[
-        int | None, Option(metavar="N", help="Longest answer, in tokens.")
-    ] = None
+    max_tokens: Annotated[int | None, Option(metavar="N", help="Longest answer, in tokens.")] = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samba_cli import streams
+from samba_cli import models, streams
 from samba_cli.config import Settings
 from samba_cli.errors import DeviceError, ModelError
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from samba_cli.model import Samba, Tokenizer
 
 BUILT_IN = "samba (built in)"
+# One file, several with an index, or what older checkpoints have.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ def open_session(settings: Settings, quiet: bool) -> Session:
     Raises ModelError for a checkpoint that is missing or damaged, DeviceError where the device
     is not there.
     """
-    folder = _checkpoint_folder(settings.model)
-    name = folder.name if settings.model else BUILT_IN
+    given = _checkpoint_folder(settings.model)
+    folder = given or models.BUILT_IN_FOLDER
+    name = given.name if given else BUILT_IN
     with streams.Status(quiet) as status:
         # Said before torch is imported: seconds may pass.
         status.say(f"loading model {name} ...", in_pipes=True)
@@ -60,27 +63,43 @@ def open_session(settings: Settings, quiet: bool) -> Session:
             f"{tokenizer.highest_id}, and the model knows {rows} tokens"
         )
     dialect_of(tokenizer)  # a chat template that cannot be used is told before anything is read
-    return Session(model, tokenizer, str(folder) if settings.model else None, device)
+    return Session(model, tokenizer, str(given) if given else None, device)
 
 
-def _checkpoint_folder(setting: str | None) -> Path:
-    """The folder, checked without torch, so that a slip in --model is told at once."""
-    if setting is None:
-        folder = Path(__file__).parent / "model" / "weights"
+def _checkpoint_folder(setting: str | None) -> Path | None:
+    """The folder, checked without torch, so that a slip in --model is told at once.
+
+    A model of the store goes before a folder of that name, so that where a command runs does not
+    change which model is the default; "./name" is always a folder. None is the built-in model.
+    """
+    if setting is None or setting == models.BUILT_IN:
+        folder = models.BUILT_IN_FOLDER
         if not (folder / "model.safetensors").is_file():
             raise ModelError(
                 f"the built-in model is missing ({folder}); install samba again or give --model"
             )
-        return folder
+        return None
+    if pulled := models.find(setting):
+        _check_files(pulled.folder, f"model '{pulled.name}'")
+        return pulled.folder
     folder = Path(setting)
     if not folder.exists():
-        raise ModelError(f"there is no model at {setting}; give --model the folder of a checkpoint")
+        if folder.is_absolute() or setting.startswith(".") or setting.count("/") > 1:
+            hint = "give --model the folder of a checkpoint, or a model that was pulled"
+            raise ModelError(f"there is no model at {setting}; {hint}")
+        raise ModelError(models.missing(setting))
     if not folder.is_dir():
         raise ModelError(f"{setting} is not a folder; give --model the folder of a checkpoint")
-    for file in ("config.json", "tokenizer.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise ModelError(f"{setting} is not a checkpoint: it has no {file}")
+    _check_files(folder, setting)
     return folder
+
+
+def _check_files(folder: Path, name: str) -> None:
+    for file in ("config.json", "tokenizer.json"):
+        if not (folder / file).is_file():
+            raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {file}")
+    if not any((folder / file).is_file() for file in WEIGHTS):
+        raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {WEIGHTS[0]}")
 
 
 def _device(setting: str) -> str:

@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hub import ID, Hub, model_files, serve
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
@@ -72,3 +74,29 @@ def home(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch)
     text = "The notice period is thirty days.\n\nAnna Kraus signed in Leipzig on 3 May 2019.\n"
     (tmp_path / "contract.txt").write_text(text)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> Iterator[Hub]:
+    with serve() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(hub_server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A well-behaved hub with one model, and a person's folders of their own."""
+    hub_server.__dict__.update(Hub(url=hub_server.url).__dict__)
+    for kind in ("CONFIG", "DATA", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind.lower()))
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))  # no token of the person running this
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "SAMBA_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    hub_server.add(ID, model_files())
+    return hub_server
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "samba-cli" / "models"

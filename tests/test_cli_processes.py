@@ -13,7 +13,7 @@ from cli import QUESTION, ROOT, finish, run, start
 pytestmark = pytest.mark.usefixtures("home")
 HEAVY = [
     "torch", "triton", "numpy", "pydantic", "pypdf", "pypdfium2", "tokenizers", "safetensors",
-    "rich", "prompt_toolkit",
+    "rich", "prompt_toolkit", "huggingface_hub", "httpx2",
 ]  # fmt: skip
 
 
@@ -26,7 +26,10 @@ def test_quick_commands_import_nothing_heavy() -> None:
         "    except SystemExit as end: assert end.code in (0, None), (line, end.code)\n"
         f"    print('HEAVY', line, [m for m in {HEAVY} if m in sys.modules])\n"
     )
-    commands = ["--version", "--help", "ask --help", "memory list", "prompts list", "config path"]
+    commands = [
+        "--version", "--help", "ask --help", "memory list", "prompts list", "config path",
+        "models --help", "models ls", "models show samba", "models default",
+    ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", program], input="\n".join(commands), text=True, capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True,
@@ -88,9 +91,7 @@ def test_full_disk_and_no_streams() -> None:
     assert subprocess.run(["sh", "-c", closed, "sh", *command], env=environment).returncode == 0
 
 
-def test_killed_and_interrupted_reads_resume(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_and_interrupted_reads_resume(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9, then Ctrl-C, then to the end: the state is that of one undisturbed read."""
     monkeypatch.setenv("SAMBA_CHECKPOINT_SECONDS", "0.1")
     lines = [f"Line {i}: the notice period of flat {i} is {i % 90 + 1} days.\n" for i in range(400)]
