@@ -175,7 +175,7 @@ def _take(
         scale = shard.tensor(place.name + SCALE, place.rows)
         if list(scale.shape) != shape[:1]:
             raise CheckpointError(f"{place.name}{SCALE} has the wrong shape")
-        tensor, scale = tensor.to(device), scale.to(device)
+        tensor, scale = tensor.to(device, copy=True), scale.to(device, copy=True)
         if quantize == "none":
             tensor, scale = dequantize(tensor, scale, target), None
     elif tensor.dtype not in _FLOATS:
@@ -183,8 +183,8 @@ def _take(
     elif quantize == "int8" and quantizable(name, tensor):
         tensor, scale = quantized(tensor.to(device))
     if scale is None:
+        # a copy, so that nothing keeps the file mapped
         tensor = tensor.to(device=device, dtype=target, copy=True)
     else:
         owner.weight_scale = scale  # type: ignore[assignment]
-        tensor = tensor.clone()  # not the mapped file
     setattr(owner, attribute, nn.Parameter(tensor, requires_grad=False))

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+_BLOCK = 1 << 18  # elements
+
 SCALE = "_scale"  # "x.weight" is accompanied by "x.weight_scale"
 
 
@@ -19,10 +21,19 @@ def quantizable(name: str, tensor: Tensor) -> bool:
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """[out, in] floating point -> int8 [out, in] and float32 scales [out]."""
-    weight = weight.float()
-    scale = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
-    return torch.round(weight / scale[:, None]).clamp(-127, 127).to(torch.int8), scale
+    """[out, in] floating point -> int8 [out, in] and float32 scales [out].
+
+    Some rows at a time: in float32 a whole matrix would need several times its own memory.
+    """
+    quantized = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scale = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
+    step = max(1, _BLOCK // max(1, weight.shape[1]))
+    for start in range(0, len(weight), step):
+        rows = weight[start : start + step].float()
+        block = rows.abs().amax(dim=1).clamp(min=1e-12) / 127
+        scale[start : start + step] = block
+        quantized[start : start + step] = torch.round(rows / block[:, None]).clamp(-127, 127)
+    return quantized, scale
 
 
 def dequantize(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
