@@ -12,6 +12,7 @@ from pathlib import Path
 
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.evidence import EvidenceOptions, Scored, find_evidence
+from samba_cli.git_text import model_text, whole_sentence
 from samba_cli.index import PassageIndex
 from samba_cli.model.generation import Sampling
 from samba_cli.model.samba import Samba
@@ -98,7 +99,7 @@ def _generate(
     options: AnswerOptions,
 ) -> Written:  # fmt: skip
     ordered = sorted(chosen, key=lambda one: one.stored.id)
-    texts = [one.stored.passage.text for one in ordered]
+    texts = [model_text(one.stored.passage) for one in ordered]
     prompt = dialect.answer(question, texts)
     sampling = Sampling(
         max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
@@ -124,7 +125,7 @@ def checked(
         return "", False
     text = written.text
     if text and any(occurs(text, one.stored.passage.text) for one in chosen):
-        return text, False
+        return whole_sentence(text, (one.stored.passage for one in chosen)), False
     if normalise(text).strip(" .!") in _SHORT_ANSWERS:
         return text, False
     held = set().union(*(content_words(one.stored.passage.text) for one in chosen))
@@ -136,7 +137,7 @@ def checked(
     for one in chosen:
         if one.coverage >= QUOTE_COVERAGE:
             found = quote(one.stored.passage, question, "").text
-            if plausible_sentence(found) or one.stored.passage.kind == "code":
+            if plausible_sentence(found) or one.stored.passage.kind in ("code", "git"):
                 return " ".join(found.split()), True
     return "", False
 

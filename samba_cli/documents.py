@@ -26,7 +26,7 @@ class Document:
     """One readable document. `parts()` may be called once per reading and is lazy."""
 
     name: str  # path as a person can open it; "-" for standard input; "a.zip!inner/b.txt"
-    kind: str  # "pdf", "text", "markdown", "html", "docx", "epub", "notebook", "code"
+    kind: str  # "pdf", "text", "markdown", "html", "docx", "epub", "notebook", "code", "git"
     parts: Callable[[], Iterator[Part]]
     size: int | None = None  # bytes on disk, where known: for the time estimate
     modified_ns: int | None = None  # with name and size, recognises the same input again

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from samba_cli.dialect import Dialect, dialect_of
+from samba_cli.git_text import model_text
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.model.samba import Samba
 from samba_cli.model.tokenizer import Tokenizer
@@ -70,7 +71,7 @@ def find_evidence(
         found.setdefault(key, 0.0)
     passages = index.get(list(found))
     marks = relevance(
-        question, [one.passage.text for one in passages], model, tokenizer, options.prompts
+        question, [model_text(one.passage) for one in passages], model, tokenizer, options.prompts
     )
     scores = fuse(marks, [found[one.id] for one in passages])
     asked = content_words(question)

@@ -15,7 +15,7 @@ from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.passages import cut
 
 # Kinds whose text is (about) the file's bytes: only there is the place in the file known.
-_TEXT_KINDS = frozenset({"text", "markdown", "code"})
+_TEXT_KINDS = frozenset({"text", "markdown", "code", "git"})
 _BATCH = 16  # passages encoded together: the tokenizer does so on all cores
 _LARGE = 1 << 20  # bytes; inside a larger file of another kind the place in bytes is unknown
 

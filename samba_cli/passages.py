@@ -40,6 +40,7 @@ _DEFINITION = re.compile(
     r"|package|CREATE[ \t]+(?:TABLE|VIEW|INDEX|FUNCTION))\b[^\n]{0,160}",
     re.MULTILINE,
 )
+_HUNK = re.compile(r"\n@@+ -")
 _TOP_LEVEL = re.compile(r"\n[ \t]*\n(?=[^\s})\]])")
 _PARAGRAPH = re.compile(r"\n(?:[ \t]*\n)+")
 _SENTENCE = re.compile(r"[.!?…][\"'”’)\]]*\s+(?=[\"'“‘(\[A-Z0-9])|[。！？]")
@@ -58,8 +59,8 @@ def cut(document: Document, target_chars: int = TARGET_CHARS) -> Iterator[Passag
     """Cut a document into passages of at most MAX_CHARS characters, lazily.
 
     The texts concatenate to the document's text and the offsets are consecutive. A passage
-    never crosses a page. Lines are those of the first and last character that is not
-    whitespace. Raises whatever `document.parts()` raises.
+    never crosses a page, nor the border of a commit or of a file's changes. Lines are those of
+    the first and last character that is not whitespace. Raises whatever `document.parts()` raises.
     """
     cutter = _Cutter(document.name, document.kind, target_chars)
     for part in document.parts():
@@ -89,7 +90,8 @@ class _Cutter:
     part_heading: str | None = None
 
     def add(self, part: Part) -> Iterator[Passage]:
-        if part.page != self.page:
+        new_change = self.kind == "git" and part.heading != self.part_heading
+        if part.page != self.page or new_change:
             yield from self.flush()
             self.page = part.page
         if part.heading is not None and part.heading != self.part_heading:
@@ -147,7 +149,10 @@ class _Cutter:
     def _boundaries(self, window: str, base: int, limit: int) -> Iterator[tuple[int, float]]:
         """Possible cuts and their worth. Only what lies well inside `window` may matter."""
         code = self.kind == "code"
-        if code:
+        if self.kind == "git":
+            for match in _HUNK.finditer(window, 1, limit):
+                yield match.start() + 1, _WORTH_DEFINITION
+        elif code:
             for match in _TOP_LEVEL.finditer(window, 0, limit):
                 yield match.end(), _WORTH_DEFINITION
             for match in _DEFINITION.finditer(window, 1, limit):
@@ -199,6 +204,8 @@ class _Cutter:
             self.heading = self.headings.pop(0)[1]
         heading = self.heading
         lead = len(text) - len(text.lstrip())
+        if self.kind == "git":  # a commit or a file, as its parts tell
+            return heading
         for match in _DEFINITION.finditer(text) if self.kind == "code" else _headings(text):
             found = _heading_text(match, self.kind == "code")
             self.heading = found

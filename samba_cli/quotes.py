@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samba_cli import git_text
 from samba_cli.documents import Passage
 from samba_cli.index import StoredPassage
 from samba_cli.results import Evidence
@@ -26,7 +27,7 @@ class Quote:
 def quote(passage: Passage, question: str, answer: str) -> Quote:
     """The sentence that holds the answer, or else most words of question and answer."""
     text = passage.text
-    spans = sentences(text, code=passage.kind == "code") or [(0, len(text))]
+    spans = _spans(passage) or [(0, len(text))]
     asked, told = content_words(question), content_words(answer)
     places = locate(answer, text) if answer else None
 
@@ -60,8 +61,20 @@ def evidence(
     return Evidence(
         stored.id, passage.document, found.char_start, found.char_end, found.text,
         passage.page_start, passage.page_end, found.line_start, found.line_end, passage.heading,
-        score, verified,
+        score, verified, *_commit(passage, found),
     )  # fmt: skip
+
+
+def _spans(passage: Passage) -> list[tuple[int, int]]:
+    if passage.kind == git_text.KIND:
+        return git_text.quotable_spans(passage)
+    return sentences(passage.text, code=passage.kind == "code")
+
+
+def _commit(passage: Passage, found: Quote) -> tuple[str | None, str | None]:
+    if passage.kind != git_text.KIND:
+        return None, None
+    return git_text.commit_at(passage, found.char_start - passage.char_start)
 
 
 def _make(passage: Passage, start: int, end: int) -> Quote:

@@ -123,6 +123,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
                 "text": sentence.text,
                 "section": sentence.section,
                 "extractive": sentence.extractive,
+                "counted": sentence.counted,
                 "evidence": [_evidence(evidence) for evidence in sentence.evidence],
             }
             for sentence in summary.sentences
@@ -141,6 +142,8 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "char_start": evidence.char_start,
         "char_end": evidence.char_end,
         "heading": evidence.heading,
+        "commit": evidence.commit,
+        "date": evidence.date,
         "quote": evidence.quote,
         "verified": evidence.verified,
         "score": round(evidence.score, 4),

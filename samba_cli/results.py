@@ -54,13 +54,18 @@ class Evidence:
     heading: str | None = None
     score: float = 0.0  # relevance of the passage; higher is better, scales with the model
     verified: bool = False  # the answer (or sentence) itself stands in this quote's passage
+    commit: str | None = None  # of a log or patch: the short name of the commit
+    date: str | None = None  # and its day, YYYY-MM-DD
 
     @property
     def location(self) -> str:
-        """`report.pdf p. 12`, `src/app.py:40-58`."""
-        return location(
+        """`report.pdf p. 12`, `src/app.py:40-58`, `log.txt:12 (commit 1a2b3c4d5e, 2026-11-02)`."""
+        place = location(
             self.document, self.page_start, self.page_end, self.line_start, self.line_end
         )
+        if self.commit is None:
+            return place
+        return f"{place} (commit {self.commit}{f', {self.date}' if self.date else ''})"
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class SummarySentence:
     text: str
     evidence: tuple[Evidence, ...]
     section: str | None = None  # title of its section with style "sections"
-    extractive: bool = False  # exact text of the document
+    extractive: bool = False  # exact text of the document, but for a full stop at its end
+    counted: bool = False  # the program counted what it says (commits, files, lines)
 
 
 @dataclass(frozen=True)

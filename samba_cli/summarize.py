@@ -20,6 +20,7 @@ from samba_cli.model.state import State
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.results import Summary, SummarySentence
 from samba_cli.salience import Span, choose, sections
+from samba_cli.summarize_git import git_sentences, is_git
 from samba_cli.support import extracts, repeats, supported
 from samba_cli.text_match import sentences, words
 from samba_cli.writing import replay_budget, write
@@ -79,6 +80,8 @@ class _Summarizing:
     def run(self) -> Summary:
         if not self.index.last_id():
             return Summary("", ())
+        if is_git(self.index):
+            return self._of_git()
         spans = self._spans()
         final = len(spans) > 1 and self.options.style != "sections" and self.words < 200
         self.total = len(spans) + final
@@ -104,6 +107,12 @@ class _Summarizing:
             _render(chosen, self.options.style), tuple(chosen), self._title(),
             "\n\n".join(self.thoughts), tuple(self.notes),
         )  # fmt: skip
+
+    def _of_git(self) -> Summary:
+        by_section = self.options.style == "sections"
+        chosen = git_sentences(self.index, self.words, self.options.focus, by_section)
+        chosen = chosen or extracts(self.index.get([1])[0])[:1]
+        return Summary(_render(chosen, self.options.style), tuple(chosen), None)
 
     def _spans(self) -> list[Span]:
         tokens = self.index.counts().tokens

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from samba_cli import git_text
+from samba_cli.documents import Passage
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.quotes import evidence, span_quote
 from samba_cli.results import Evidence, SummarySentence
@@ -73,7 +75,7 @@ def extracts(passage: StoredPassage, section: str | None = None) -> list[Summary
     A passage without prose gives its beginning, with score 0.
     """
     text = passage.passage.text
-    spans = _comments(text) if passage.passage.kind == "code" else sentences(text)
+    spans = _prose(passage.passage)
     whole = content_words(text)
     heading = content_words(passage.passage.heading or "")
     ranked: list[tuple[float, int, int]] = []
@@ -103,6 +105,12 @@ def repeats(sentence: SummarySentence, said: Sequence[SummarySentence]) -> bool:
     """Whether a sentence says hardly more than one of the others."""
     stems = content_words(sentence.text)
     return any(overlap(stems, content_words(other.text)) >= DUPLICATE for other in said)
+
+
+def _prose(passage: Passage) -> list[tuple[int, int]]:
+    if passage.kind == git_text.KIND:
+        return git_text.message_spans(passage) if git_text.is_message(passage) else []
+    return _comments(passage.text) if passage.kind == "code" else sentences(passage.text)
 
 
 def _comments(text: str) -> list[tuple[int, int]]:

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 from samba_cli.errors import UsageError
 
-KINDS = ("pdf", "text", "markdown", "html", "docx", "epub", "notebook", "code")
-_SHORT_KINDS = {"md": "markdown", "txt": "text", "htm": "html", "ipynb": "notebook"}
+KINDS = ("pdf", "text", "markdown", "html", "docx", "epub", "notebook", "code", "git")
+_SHORT_KINDS = {
+    "md": "markdown",
+    "txt": "text",
+    "htm": "html",
+    "ipynb": "notebook",
+    "diff": "git",
+    "patch": "git",
+}
 
 
 @dataclass(frozen=True)

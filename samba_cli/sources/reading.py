@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from samba_cli.documents import Document, Part, Skipped
 from samba_cli.sources import sniff, text
+from samba_cli.sources.git import git_parts
 from samba_cli.sources.markdown import markdown_parts
 from samba_cli.sources.options import SourceOptions, kind_name
 from samba_cli.sources.source import (
@@ -22,7 +23,7 @@ from samba_cli.sources.source import (
     spooled,
 )
 
-_TEXT_KINDS = ("text", "markdown", "code")
+_TEXT_KINDS = ("text", "markdown", "code", "git")
 
 
 def open_document(
@@ -104,8 +105,7 @@ def stream_document(
         _check_text(name, head, options)
         encoding = options.encoding or text.head_encoding(head) or "cp1252"
         chunks = text.decoded(_Rejoined.of(head, stream), encoding)
-        parts = markdown_parts if kind == "markdown" else text.line_parts
-        return Document(name, kind, lambda: parts(chunks))
+        return Document(name, kind, lambda: _parts_of(chunks, kind))
     copy, size = spooled(_Rejoined.of(head, stream))
     return Source(name, lambda: slice_of(copy, 0, size), size)
 
@@ -117,7 +117,13 @@ def _text_parts(source: Source, kind: str, options: SourceOptions) -> Iterator[P
             encoding = text.find_encoding(stream) or "cp1252"
     with source.open() as stream:
         chunks = text.decoded(stream, encoding)
-        yield from markdown_parts(chunks) if kind == "markdown" else text.line_parts(chunks)
+        yield from _parts_of(chunks, kind)
+
+
+def _parts_of(chunks: Iterator[str], kind: str) -> Iterator[Part]:
+    if kind == "markdown":
+        return markdown_parts(chunks)
+    return git_parts(chunks) if kind == "git" else text.line_parts(chunks)
 
 
 def _check_text(name: str, head: bytes, options: SourceOptions) -> None:

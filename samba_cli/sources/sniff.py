@@ -7,6 +7,7 @@ import re
 import zipfile
 from pathlib import PurePosixPath
 
+from samba_cli.sources.git import is_git_text
 from samba_cli.sources.source import READ_ERRORS, Problem, Source
 from samba_cli.sources.text import looks_binary
 
@@ -51,6 +52,7 @@ _UNSURE_LOCK_FILES = frozenset({"Manifest.toml"})
 
 _MARKDOWN = frozenset([".md", ".markdown", ".mdown", ".mkd", ".mdx", ".rmd", ".qmd"])
 _HTML = frozenset([".html", ".htm", ".xhtml"])
+_GIT_NAMES = frozenset(["", ".patch", ".diff", ".log", ".mbox", ".txt"])
 _IMAGE_TEXT = frozenset([".svg", ".eps", ".ai", ".ps", ".xpm"])  # text that is a picture
 _LANGUAGES = {
     "Python": ".py .pyi .pyx .pxd", "JavaScript": ".js .mjs .cjs .jsx",
@@ -79,7 +81,7 @@ _CODE_NAMES = {
     "meson.build": "Meson", "pkgbuild": "Shell",
 }  # fmt: skip
 # Kinds that another kind may be forced on: their bytes are all text.
-TEXT_KINDS = ("text", "markdown", "code", "html", "notebook")
+TEXT_KINDS = ("text", "markdown", "code", "git", "html", "notebook")
 _ARCHIVE_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 
 
@@ -140,6 +142,8 @@ def _text_kind(name: str, head: bytes) -> str:
         return "html"
     if start.startswith(b"#!"):
         return "code"
+    if suffix in _GIT_NAMES and is_git_text(head.decode("utf-8", "replace"), suffix):
+        return "git"
     return "text"
 
 
