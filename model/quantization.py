@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 18  # elements
+# Elements at a time: small ones leave a heap in one piece, large ones keep a GPU busy.
+_BLOCK_CPU, _BLOCK = 1 << 16, 1 << 24
 
 SCALE = "_scale"  # "x.weight" is accompanied by "x.weight_scale"
 
@@ -23,16 +24,18 @@ def quantizable(name: str, tensor: Tensor) -> bool:
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """[out, in] floating point -> int8 [out, in] and float32 scales [out].
 
-    Some rows at a time: in float32 a whole matrix would need several times its own memory.
+    Some rows at a time and in place: whole matrices in float32 would need several times their own
+    memory, and leave the heap in pieces.
     """
     quantized = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
-    step = max(1, _BLOCK // max(1, weight.shape[1]))
+    block = _BLOCK_CPU if weight.device.type == "cpu" else _BLOCK
+    step = max(1, block // max(1, weight.shape[1]))
     for start in range(0, len(weight), step):
-        rows = weight[start : start + step].float()
-        block = rows.abs().amax(dim=1).clamp(min=1e-12) / 127
-        scale[start : start + step] = block
-        quantized[start : start + step] = torch.round(rows / block[:, None]).clamp(-127, 127)
+        rows = weight[start : start + step].to(torch.float32, copy=True)
+        most = torch.maximum(rows.amax(dim=1), -rows.amin(dim=1)).clamp_(min=1e-12).div_(127)
+        scale[start : start + step] = most
+        quantized[start : start + step] = rows.div_(most[:, None]).round_().clamp_(-127, 127)
     return quantized, scale
 
 
