@@ -27,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     config = SambaConfig.from_dict(json.loads((args.model / "config.json").read_text()))
     device = torch.device("cuda")
-    plan = Plan(10_000, args.lanes, args.length, 1e-3, 10, 0.0, 0.1, 10**9, 0)
+    plan = Plan(10_000, args.lanes, args.length, 1e-3, 1e-3, 10, 0.0, 0.1, 10**9, 0)
     trainer = Trainer(config, plan, device, compiled=not args.no_compile)
     shape = (args.lanes, args.length)
 

@@ -15,7 +15,16 @@ CONFIG = SambaConfig(
     vocab_size=288, d_model=32, n_layer=4, d_state=4, d_ff=48, n_head=2, n_kv_head=1, window=16
 )
 PLAN = Plan(
-    steps=40, lanes=4, length=24, lr=1e-2, warmup=3, decay=0.3, weight_decay=0.1, restart=5, seed=0
+    steps=40,
+    lanes=4,
+    length=24,
+    lr=1e-2,
+    muon_lr=1e-2,
+    warmup=3,
+    decay=0.3,
+    weight_decay=0.1,
+    restart=5,
+    seed=0,
 )
 
 
@@ -61,9 +70,9 @@ def test_targets_below_zero_and_weights_of_zero_teach_nothing():
 
 
 def test_the_learning_rate_warms_up_stays_and_falls():
-    rates = [PLAN.learning_rate(i) for i in range(PLAN.steps + 1)]
-    assert rates[0] == pytest.approx(1e-2 / 3)
-    assert rates[3:29] == [1e-2] * 26
+    rates = [PLAN.schedule(i) for i in range(PLAN.steps + 1)]
+    assert rates[0] == pytest.approx(1 / 3)
+    assert rates[3:29] == [1.0] * 26
     assert rates[28:] == sorted(rates[28:], reverse=True)
     assert rates[-1] == 0
 

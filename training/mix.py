@@ -14,7 +14,9 @@ from training.pretext_summaries import read
 from training.rows import Formats, Row
 from training.tasks import Tasks
 
-READ_TOKENS = 100_000  # of a document in one row: the rest of a long book comes in other rows
+# Of a document in one row; the rest comes in other rows. Lanes that stay in one book for fifty
+# steps make the steps alike, so most rows are shorter than what the state must learn to carry.
+READ_TOKENS = (6_000, 12_000, 6_000, 100_000)
 _ANOTHER = 0.3  # how often another document is read after one, as the program reads folders
 
 _TASK_SHARES = {
@@ -31,17 +33,17 @@ def _scaled(shares: Mapping[str, float], total: float) -> dict[str, float]:
 # Shares of the tokens by kind of row.
 PRETRAINING: dict[str, float] = {"read": 0.5, **_scaled(pretext.SHARES, 0.5)}
 TUNING: dict[str, float] = {
-    "read": 0.2, **_scaled(pretext.SHARES, 0.35), **_scaled(_TASK_SHARES, 0.45),
+    "read": 0.3, **_scaled(pretext.SHARES, 0.3), **_scaled(_TASK_SHARES, 0.4),
 }  # fmt: skip
 
 
 @cache  # the lanes of a worker share it
-def _units(library: Library) -> list[tuple[int, int, int]]:
+def _units(library: Library, most: int) -> list[tuple[int, int, int]]:
     """What one row reads of a document: (document, first passage, one past the last)."""
     units: list[tuple[int, int, int]] = []
     for document in range(len(library.documents)):
         first, last = library.span(document)
-        pieces = -(-library.token_count(first, last) // READ_TOKENS)
+        pieces = -(-library.token_count(first, last) // most)
         bounds = np.linspace(first, last, pieces + 1).astype(int).tolist()
         units += [(document, a, b) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
     return units
@@ -55,14 +57,14 @@ class Reading:
     ) -> None:
         self._library, self._formats = library, formats
         self._seed, self._lane, self._lanes = seed, lane, lanes
-        self._units = _units(library)
+        self._units: list[tuple[int, int, int]] = []
         self._epoch, self._order, self._place = -1, np.zeros(0, np.int64), 0
 
     def row(self, rng: np.random.Generator) -> Row:
         """The next document, or some documents, as the program reads them."""
         parts = [self._next(rng)]
         size = len(parts[0].tokens)
-        while rng.random() < _ANOTHER and size < READ_TOKENS // 4:
+        while rng.random() < _ANOTHER and size < READ_TOKENS[-1] // 4:
             parts.append(self._next(rng))
             size += len(parts[-1].tokens)
         return Row(
@@ -74,6 +76,8 @@ class Reading:
     def _next(self, rng: np.random.Generator) -> Row:
         while self._place >= len(self._order):
             self._epoch += 1
+            most = READ_TOKENS[(self._lane + self._epoch) % len(READ_TOKENS)]
+            self._units = _units(self._library, most)
             order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._units))
             # with fewer documents than lanes, the lanes take turns
             start = (self._lane + self._epoch) % self._lanes

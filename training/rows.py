@@ -21,11 +21,11 @@ from training.encoder import Encoder
 Tokens = npt.NDArray[np.uint16]
 Weights = npt.NDArray[np.float16]
 
-TEXT_LOSS = 0.2  # a passage inside a task, the first time it stands there
-ANSWER_LOSS = 3.0
+TEXT_LOSS = 0.6  # a passage inside a task, the first time it stands there
+ANSWER_LOSS = 4.0
 # There is one relevant passage among several, and one mark in some 200 tokens: with weights near 1
 # the marks would be lost in the gradient of the text.
-YES_LOSS, NO_LOSS = 6.0, 2.5
+YES_LOSS, NO_LOSS = 10.0, 4.0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from samba_cli.model import Samba, SambaConfig, State
+from samba_cli.model import Samba, SambaConfig, State, load_checkpoint
 from training.muon import Muon
 
 
@@ -31,18 +31,19 @@ class Plan:
     steps: int
     lanes: int  # per process
     length: int
-    lr: float
+    lr: float  # of AdamW
+    muon_lr: float
     warmup: int
     decay: float  # share of the steps at the end in which the learning rate falls to zero
     weight_decay: float
     restart: int  # on average, lanes begin from the empty state every so many steps
     seed: int
 
-    def learning_rate(self, step: int) -> float:
-        """Warm-up, stable, decay (linear)."""
+    def schedule(self, step: int) -> float:
+        """The share of the learning rates at a step: warm-up, stable, decay (linear)."""
         falling = self.steps * self.decay
         tail = min(1.0, (self.steps - step) / falling) if falling else 1.0
-        return self.lr * min(1.0, (step + 1) / self.warmup if self.warmup else 1.0) * tail
+        return min(1.0, (step + 1) / self.warmup if self.warmup else 1.0) * tail
 
 
 def optimizers(model: Samba, plan: Plan) -> list[torch.optim.Optimizer]:
@@ -61,7 +62,7 @@ def optimizers(model: Samba, plan: Plan) -> list[torch.optim.Optimizer]:
         betas=(0.9, 0.95),
         fused=next(model.parameters()).is_cuda,
     )
-    return [Muon(matrices, plan.lr, weight_decay=plan.weight_decay), adam]
+    return [Muon(matrices, plan.muon_lr, weight_decay=plan.weight_decay), adam]
 
 
 def cross_entropy(model: Samba, hidden: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -92,9 +93,9 @@ class Trainer:
     def step(self, index: int, tokens: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """One update from [lanes, length] tokens. Returns the weighted mean loss, on the device."""
         plan = self.plan
-        for optimizer in self.optimizers:
+        for optimizer, rate in zip(self.optimizers, (plan.muon_lr, plan.lr), strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = plan.learning_rate(index)
+                group["lr"] = rate * plan.schedule(index)
         chance = torch.rand((), generator=torch.Generator().manual_seed(plan.seed + index))
         if self.state is None or chance < 1 / plan.restart:
             self.state = self.model.initial_state(len(tokens))
@@ -145,7 +146,12 @@ class Trainer:
         os.replace(temporary, folder / "training.pt")
 
     def load(self, path: Path, weights_only: bool) -> tuple[int, int]:
-        """Go on from a saved run; with `weights_only` take the weights and begin at step 0."""
+        """Go on from a saved run; with `weights_only` take the weights and begin at step 0.
+        `path` may then also be a checkpoint folder."""
+        if path.is_dir():
+            model = load_checkpoint(path, self.device, torch.float32)
+            self.model.load_state_dict(model.state_dict())
+            return 0, 0
         saved = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(saved["model"])
         if weights_only:
@@ -163,11 +169,12 @@ def parse() -> argparse.Namespace:
         "--model", type=Path, default=Path("model/weights"), help="config, tokenizer"
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--init", type=Path, help="training.pt whose weights to begin from")
+    parser.add_argument("--init", type=Path, help="training.pt or checkpoint to begin from")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--lanes", type=int, default=64, help="rows per process")
     parser.add_argument("--length", type=int, default=2048)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=2e-3, help="of AdamW")
+    parser.add_argument("--muon-lr", type=float, default=4e-3)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--decay", type=float, default=0.3)
     parser.add_argument("--weight-decay", type=float, default=0.1)
@@ -199,6 +206,7 @@ def main() -> None:
         args.lanes,
         args.length,
         args.lr,
+        args.muon_lr,
         args.warmup,
         args.decay,
         args.weight_decay,
@@ -243,7 +251,7 @@ def main() -> None:
                 "step": step,
                 "tokens": tokens,
                 "loss": round(loss.item(), 4),
-                "lr": round(plan.learning_rate(step), 6),
+                "lr": round(plan.lr * plan.schedule(step), 6),
                 "seconds": round(now - started, 1),
                 "tokens_per_s": round((tokens - shown_tokens) / (time.monotonic() - shown_at)),
             }
