@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samba_cli.model.samba import Samba
+from samba_cli.model.network import Model
 from samba_cli.model.state import State
 
 
@@ -25,7 +25,7 @@ class Sampling:
 
 
 @torch.inference_mode()
-def prefill(model: Samba, state: State, tokens: Sequence[int], chunk: int = 1024) -> Tensor:
+def prefill(model: Model, state: State, tokens: Sequence[int], chunk: int = 1024) -> Tensor:
     """Read tokens into a state of batch 1; the logits after the last one, [V] float32.
 
     Raises ValueError where there is nothing to read.
@@ -44,7 +44,7 @@ def prefill(model: Samba, state: State, tokens: Sequence[int], chunk: int = 1024
 
 @torch.inference_mode()
 def generate(
-    model: Samba,
+    model: Model,
     state: State,
     prompt: Sequence[int],
     sampling: Sampling,

@@ -15,7 +15,7 @@ from samba_cli.evidence import EvidenceOptions, Scored, find_evidence
 from samba_cli.git_text import model_text, whole_sentence
 from samba_cli.index import PassageIndex
 from samba_cli.model.generation import Sampling
-from samba_cli.model.samba import Samba
+from samba_cli.model.network import Model
 from samba_cli.model.state import State
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.quotes import evidence, quote
@@ -56,7 +56,7 @@ def answer(
     question: str,
     state: State,
     index: PassageIndex,
-    model: Samba,
+    model: Model,
     tokenizer: Tokenizer,
     options: AnswerOptions = AnswerOptions(),
 ) -> Answer:
@@ -79,7 +79,7 @@ def answer(
 
 
 def _choose(
-    question: str, scored: list[Scored], model: Samba, dialect: Dialect, options: AnswerOptions
+    question: str, scored: list[Scored], model: Model, dialect: Dialect, options: AnswerOptions
 ) -> list[Scored]:
     """The best passages that fit the attention window together, best first; at least one."""
     room = replay_budget(model, dialect.beside_answer(question) + options.max_tokens)
@@ -95,7 +95,7 @@ def _choose(
 
 
 def _generate(
-    question: str, chosen: Sequence[Scored], state: State, model: Samba, dialect: Dialect,
+    question: str, chosen: Sequence[Scored], state: State, model: Model, dialect: Dialect,
     options: AnswerOptions,
 ) -> Written:  # fmt: skip
     ordered = sorted(chosen, key=lambda one: one.stored.id)

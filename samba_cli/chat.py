@@ -52,9 +52,7 @@ def run(
         raise UsageError("standard input holds the questions of a chat; give the text as a file")
     memory = _memory_named(paths)
     paths = [] if memory is not None else paths
-    with opened(
-        paths, memory, settings, inputs, checkpoint, model, messages, "chat"
-    ) as reading:
+    with opened(paths, memory, settings, inputs, checkpoint, model, messages, "chat") as reading:
         reading.say_coverage()
         style = Style.of_stdout()
         if streams.is_terminal(sys.stdin):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from samba_cli.errors import ModelError
 from samba_cli.index import PassageIndex
-from samba_cli.model.samba import Samba
+from samba_cli.model.network import Model
 from samba_cli.model.state import State, StateError
 from samba_cli.model.tokenizer import Tokenizer
 
@@ -51,7 +51,7 @@ class Base:
 
 
 def read_key(
-    paths: Sequence[str | Path], model: Samba, tokenizer: Tokenizer, options: object
+    paths: Sequence[str | Path], model: Model, tokenizer: Tokenizer, options: object
 ) -> str | None:
     """A name for "this input, read this way", equal when the same command is given again.
 
@@ -80,7 +80,7 @@ class ReadFolder:
     """
 
     def __init__(
-        self, path: Path | None, model: Samba, tokenizer: Tokenizer, base: Path | None,
+        self, path: Path | None, model: Model, tokenizer: Tokenizer, base: Path | None,
         lock: int | None, resumable: bool, note: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.path = path
@@ -238,7 +238,7 @@ class ReadFolder:
 
 def open_read_folder(
     path: Path | None,
-    model: Samba,
+    model: Model,
     tokenizer: Tokenizer,
     *,
     base: Path | None = None,
@@ -294,7 +294,7 @@ def remove_stale_reads(folder: Path, days: float = 14.0) -> int:
     return removed
 
 
-def _load_state(path: Path, model: Samba, tokenizer: Tokenizer) -> tuple[State, dict[str, str]]:
+def _load_state(path: Path, model: Model, tokenizer: Tokenizer) -> tuple[State, dict[str, str]]:
     try:
         return State.load(path, model, tokenizer.fingerprint)
     except StateError as error:

@@ -62,7 +62,10 @@ class Passage:
 
 
 def location(
-    document: str, page_start: int | None, page_end: int | None, line_start: int | None,
+    document: str,
+    page_start: int | None,
+    page_end: int | None,
+    line_start: int | None,
     line_end: int | None,
 ) -> str:
     """Where a person finds it: `report.pdf p. 12`, `report.pdf pp. 12-13`, `src/app.py:40-58`."""

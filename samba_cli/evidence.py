@@ -16,7 +16,7 @@ import torch
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.git_text import model_text
 from samba_cli.index import PassageIndex, StoredPassage
-from samba_cli.model.samba import Samba
+from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.prompting import encode
 from samba_cli.text_match import content_words, overlap
@@ -52,7 +52,7 @@ class Scored:
 def find_evidence(
     question: str,
     index: PassageIndex,
-    model: Samba,
+    model: Model,
     tokenizer: Tokenizer,
     options: EvidenceOptions = EvidenceOptions(),
 ) -> list[Scored]:
@@ -91,7 +91,7 @@ def fuse(marks: Sequence[float], bm25: Sequence[float], weight: float = BM25_WEI
 def relevance(
     question: str,
     texts: Sequence[str],
-    model: Samba,
+    model: Model,
     tokenizer: Tokenizer,
     prompts: Path | None = None,
 ) -> list[float]:
@@ -104,7 +104,7 @@ def relevance(
 
 
 def _marks(
-    question: str, texts: Sequence[str], model: Samba, tokenizer: Tokenizer, prompts: Path | None
+    question: str, texts: Sequence[str], model: Model, tokenizer: Tokenizer, prompts: Path | None
 ) -> list[float]:
     control = tokenizer.control
     end = [control["<|end|>"]] if "<|end|>" in control else []
@@ -122,7 +122,7 @@ def _marks(
 
 
 def _likelihoods(
-    question: str, texts: Sequence[str], model: Samba, dialect: Dialect
+    question: str, texts: Sequence[str], model: Model, dialect: Dialect
 ) -> list[float]:
     """Mean log-likelihood of the question's tokens after each text."""
     asked = dialect.tokenizer.encode(" " + question)
@@ -140,7 +140,7 @@ def _likelihoods(
 
 
 @torch.inference_mode()
-def _forward(rows: list[list[int]], at: torch.Tensor, model: Samba) -> torch.Tensor:
+def _forward(rows: list[list[int]], at: torch.Tensor, model: Model) -> torch.Tensor:
     """Logits [B, K, V] of rows from a fresh state. Padding on the right is never looked at."""
     width = max(len(row) for row in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
@@ -149,7 +149,7 @@ def _forward(rows: list[list[int]], at: torch.Tensor, model: Samba) -> torch.Ten
     return model(tokens.to(model.device), model.initial_state(len(rows)), at=at)
 
 
-def _batches(rows: list[list[int]], model: Samba) -> list[list[int]]:
+def _batches(rows: list[list[int]], model: Model) -> list[list[int]]:
     """Row numbers in batches of similar length, each within the token budget of the device."""
     budget = _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ACCELERATOR)
     batches: list[list[int]] = []

@@ -24,7 +24,7 @@ from samba_cli.checkpoint import Position, ReadFolder
 from samba_cli.dialect import dialect_of
 from samba_cli.documents import Document, Skipped
 from samba_cli.errors import SambaError, Unreadable
-from samba_cli.model.samba import Samba
+from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.parsing import Changed, End, Piece, Tally, parse
 from samba_cli.results import Progress, ReadReport
@@ -58,7 +58,7 @@ class Interrupted(KeyboardInterrupt):
 
 def read(
     open_stream: Callable[[], Iterable[Document | Skipped]],
-    model: Samba,
+    model: Model,
     tokenizer: Tokenizer,
     folder: ReadFolder,
     options: ReadOptions = ReadOptions(),
@@ -91,7 +91,7 @@ def read(
 
 class _Reading:
     def __init__(
-        self, model: Samba, tokenizer: Tokenizer, folder: ReadFolder, options: ReadOptions,
+        self, model: Model, tokenizer: Tokenizer, folder: ReadFolder, options: ReadOptions,
         progress: Callable[[Progress], None] | None,
     ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.folder = model, tokenizer, folder

@@ -185,9 +185,7 @@ def open_memory(
             memory.documents, memory.pages, counts.bytes, memory.tokens, index.skipped(),
             counts.skipped,
         )  # fmt: skip
-        yield Reading(
-            session, state, index, coverage, messages, memory=memory, warnings=warnings
-        )
+        yield Reading(session, state, index, coverage, messages, memory=memory, warnings=warnings)
 
 
 def with_model_of(memory: memories.Memory, settings: Settings, asked: str | None) -> Settings:

@@ -11,7 +11,7 @@ from samba_cli.config import Settings
 from samba_cli.errors import DeviceError, ModelError
 
 if TYPE_CHECKING:
-    from samba_cli.model import Samba, Tokenizer
+    from samba_cli.model import Model, Tokenizer
 
 BUILT_IN = "samba (built in)"
 # One file, several with an index, or what older checkpoints have.
@@ -20,7 +20,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 @dataclass(frozen=True)
 class Session:
-    model: Samba
+    model: Model
     tokenizer: Tokenizer
     folder: str | None  # of the checkpoint; None is the model that comes with the program
     device: str  # "cpu", "cuda:0"

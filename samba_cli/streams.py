@@ -32,9 +32,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 def wants_color(stream: TextIO) -> bool:
     return (
-        not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") != "dumb"
-        and is_terminal(stream)
+        not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and is_terminal(stream)
     )
 
 

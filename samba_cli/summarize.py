@@ -15,7 +15,7 @@ from typing import Literal
 from samba_cli.dialect import dialect_of
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.model.generation import Sampling
-from samba_cli.model.samba import Samba
+from samba_cli.model.network import Model
 from samba_cli.model.state import State
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.results import Summary, SummarySentence
@@ -55,7 +55,7 @@ class SummaryOptions:
 def summarize(
     state: State,
     index: PassageIndex,
-    model: Samba,
+    model: Model,
     tokenizer: Tokenizer,
     options: SummaryOptions = SummaryOptions(),
 ) -> Summary:
@@ -65,7 +65,7 @@ def summarize(
 
 class _Summarizing:
     def __init__(
-        self, state: State, index: PassageIndex, model: Samba, tokenizer: Tokenizer,
+        self, state: State, index: PassageIndex, model: Model, tokenizer: Tokenizer,
         options: SummaryOptions,
     ) -> None:  # fmt: skip
         self.state, self.index, self.model, self.tokenizer = state, index, model, tokenizer

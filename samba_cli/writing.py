@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from samba_cli.dialect import Dialect, Prompt
 from samba_cli.model.generation import Sampling, generate
-from samba_cli.model.samba import Samba
+from samba_cli.model.network import Model
 from samba_cli.model.state import State
 from samba_cli.thinking import Thinking
 
@@ -29,7 +29,7 @@ class Written:
 
 
 def write(
-    model: Samba, dialect: Dialect, state: State, prompt: Prompt, sampling: Sampling
+    model: Model, dialect: Dialect, state: State, prompt: Prompt, sampling: Sampling
 ) -> Written:
     """Read the prompt into the state and generate until the text ends. The state moves.
 
@@ -51,7 +51,7 @@ def write(
 
 
 def _write_chat(
-    model: Samba, dialect: Dialect, state: State, prompt: Prompt, sampling: Sampling
+    model: Model, dialect: Dialect, state: State, prompt: Prompt, sampling: Sampling
 ) -> Written:
     sampling = replace(sampling, no_repeat_ngram=_LOOP if sampling.no_repeat_ngram else 0)
     think_ids = dialect.think_ids
@@ -85,7 +85,7 @@ def _write_chat(
 
 
 def _generate(
-    model: Samba, dialect: Dialect, state: State, ids: list[int], sampling: Sampling
+    model: Model, dialect: Dialect, state: State, ids: list[int], sampling: Sampling
 ) -> Iterator[int]:
     # Models have more rows than their tokenizer has tokens where that suits the hardware.
     padding = range(dialect.tokenizer.highest_id + 1, model.description.vocab_size)
@@ -97,7 +97,7 @@ def _clean(text: str) -> str:
     return text.replace("�", "").strip()
 
 
-def replay_budget(model: Samba, taken: int) -> int:
+def replay_budget(model: Model, taken: int) -> int:
     """Tokens of replayed passages that fit the attention window beside `taken` other tokens."""
     window = model.description.window or 2048
     return max(window - taken, window // 4)

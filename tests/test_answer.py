@@ -12,7 +12,7 @@ from samba_cli.answer import AnswerOptions, answer, checked
 from samba_cli.checkpoint import ReadFolder, open_read_folder
 from samba_cli.documents import Document, Part
 from samba_cli.evidence import Scored
-from samba_cli.model import Samba, Tokenizer, load_checkpoint
+from samba_cli.model import Model, Tokenizer, load_checkpoint
 from samba_cli.reader import read
 from samba_cli.writing import Written
 
@@ -26,13 +26,13 @@ QUICK = AnswerOptions(max_tokens=12)
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_checkpoint: Path) -> tuple[Samba, Tokenizer]:
+def parts(tiny_checkpoint: Path) -> tuple[Model, Tokenizer]:
     torch.set_num_threads(1)
     return load_checkpoint(tiny_checkpoint), Tokenizer.load(tiny_checkpoint)
 
 
 @pytest.fixture(scope="module")
-def folder(parts: tuple[Samba, Tokenizer]) -> Iterator[ReadFolder]:
+def folder(parts: tuple[Model, Tokenizer]) -> Iterator[ReadFolder]:
     with open_read_folder(None, *parts) as folder:
         document = Document("contract.txt", "text", lambda: iter([Part(TEXT, line=1)]))
         other = Document("b.txt", "text", lambda: iter([Part("Trains leave at noon.", line=1)]))
@@ -41,7 +41,7 @@ def folder(parts: tuple[Samba, Tokenizer]) -> Iterator[ReadFolder]:
 
 
 def test_noise_falls_back_to_a_quote_or_to_nothing(
-    parts: tuple[Samba, Tokenizer], folder: ReadFolder
+    parts: tuple[Model, Tokenizer], folder: ReadFolder
 ) -> None:
     before = folder.state.fork()
     first = answer("What is the notice period?", folder.state, folder.index, *parts, QUICK)
@@ -80,7 +80,7 @@ def test_an_answer_needs_support(folder: ReadFolder) -> None:
 
 
 def test_a_model_without_control_tokens_answers_too(
-    parts: tuple[Samba, Tokenizer], tiny_checkpoint: Path
+    parts: tuple[Model, Tokenizer], tiny_checkpoint: Path
 ) -> None:
     tokenizer = Tokenizer.load(tiny_checkpoint)
     tokenizer.control = {}
@@ -92,7 +92,7 @@ def test_a_model_without_control_tokens_answers_too(
         assert result.evidence[0].document == "contract.txt"
 
 
-def test_an_empty_memory_has_no_answer(parts: tuple[Samba, Tokenizer]) -> None:
+def test_an_empty_memory_has_no_answer(parts: tuple[Model, Tokenizer]) -> None:
     with open_read_folder(None, *parts) as folder:
         result = answer("anything?", folder.state, folder.index, *parts)
         assert (result.found, result.evidence) == (False, ())

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from samba_cli.kernels.dispatch import force
-from samba_cli.model import Samba, SambaConfig, State, load_checkpoint
+from samba_cli.model import Model, Samba, SambaConfig, State, load_checkpoint
 
 SMALL = {"n_layer": 4, "window": 8}
 LENGTH = 40
@@ -23,7 +23,7 @@ def small_model(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samb
     return Samba(config, dtype).initialise(seed=1).to(device).eval().requires_grad_(False)
 
 
-def read(model: Samba, tokens: torch.Tensor, cuts: list[int], state: State | None = None):
+def read(model: Model, tokens: torch.Tensor, cuts: list[int], state: State | None = None):
     state = state or model.initial_state(len(tokens))
     edges = [0, *cuts, tokens.shape[1]]
     logits = [model(tokens[:, a:b], state) for a, b in zip(edges, edges[1:], strict=False) if b > a]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from samba_cli.documents import Document, Part, Passage
 from samba_cli.evidence import EvidenceOptions, find_evidence, fuse, relevance
 from samba_cli.index import PassageIndex
-from samba_cli.model import Samba, Tokenizer, load_checkpoint
+from samba_cli.model import Model, Tokenizer, load_checkpoint
 from samba_cli.quotes import MAX_CHARS, quote
 
 TEXTS = [
@@ -24,7 +24,7 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_checkpoint: Path) -> tuple[Samba, Tokenizer]:
+def parts(tiny_checkpoint: Path) -> tuple[Model, Tokenizer]:
     torch.set_num_threads(1)
     return load_checkpoint(tiny_checkpoint), Tokenizer.load(tiny_checkpoint)
 
@@ -41,7 +41,7 @@ def make_index(texts: list[str]) -> PassageIndex:
 
 @pytest.mark.parametrize("marks", [True, False])
 def test_scores_do_not_depend_on_the_batch(
-    parts: tuple[Samba, Tokenizer],
+    parts: tuple[Model, Tokenizer],
     tiny_checkpoint: Path,
     marks: bool,
     monkeypatch: pytest.MonkeyPatch,
@@ -56,7 +56,7 @@ def test_scores_do_not_depend_on_the_batch(
     assert relevance("", TEXTS[:1], model, tokenizer) and relevance("x", [], model, tokenizer) == []
 
 
-def test_candidates_match_words_first(parts: tuple[Samba, Tokenizer]) -> None:
+def test_candidates_match_words_first(parts: tuple[Model, Tokenizer]) -> None:
     filler = [f"Nothing of note happens in part {n}." for n in range(60)]
     with make_index([*filler, *TEXTS]) as index:
         found = find_evidence("What is the notice period?", index, *parts, EvidenceOptions(6))

@@ -17,7 +17,7 @@ import torch
 from samba_cli.checkpoint import ReadFolder, open_read_folder, read_key, remove_stale_reads
 from samba_cli.documents import Document, Part, Skipped
 from samba_cli.errors import ModelError, Unreadable
-from samba_cli.model import Samba, State, Tokenizer, load_checkpoint
+from samba_cli.model import Model, State, Tokenizer, load_checkpoint
 from samba_cli.progress import ReadProgress, total_size
 from samba_cli.reader import Interrupted, ReadOptions, read
 from samba_cli.results import Progress, ReadReport
@@ -31,7 +31,7 @@ class Stop(Exception):
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_checkpoint: Path) -> tuple[Samba, Tokenizer]:
+def parts(tiny_checkpoint: Path) -> tuple[Model, Tokenizer]:
     torch.set_num_threads(1)  # for so small a model threads cost more than they bring
     return load_checkpoint(tiny_checkpoint), Tokenizer.load(tiny_checkpoint)
 
@@ -49,7 +49,7 @@ def documents(count: int = 3, change: str = "") -> Stream:
 
 
 def run(
-    parts: tuple[Samba, Tokenizer],
+    parts: tuple[Model, Tokenizer],
     stream: Stream,
     options: ReadOptions = OFTEN,
     **arguments: object,
@@ -81,7 +81,7 @@ def told_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samba_cli.reader._REPORT_EVERY", 0.0)
 
 
-def test_the_report_counts_what_was_read(parts: tuple[Samba, Tokenizer]) -> None:
+def test_the_report_counts_what_was_read(parts: tuple[Model, Tokenizer]) -> None:
     report, state, stored = run(parts, documents())
     assert (report.documents, report.passages, report.skipped_count) == (3, len(stored), 3)
     assert report.tokens == state.position and report.bytes == report.characters
@@ -90,7 +90,7 @@ def test_the_report_counts_what_was_read(parts: tuple[Samba, Tokenizer]) -> None
     assert all(isinstance(row[4], float) for row in stored)
 
 
-def test_the_chunk_size_changes_neither_salience_nor_state(parts: tuple[Samba, Tokenizer]) -> None:
+def test_the_chunk_size_changes_neither_salience_nor_state(parts: tuple[Model, Tokenizer]) -> None:
     _, whole, expected = run(parts, documents(), ReadOptions(chunk_tokens=100_000))
     for chunk in (37, 512):
         _, state, stored = run(parts, documents(), ReadOptions(chunk_tokens=chunk))
@@ -104,7 +104,7 @@ def test_the_chunk_size_changes_neither_salience_nor_state(parts: tuple[Samba, T
 @pytest.mark.usefixtures("told_often")
 @pytest.mark.parametrize("place", [1, 700, 1900, 2700])
 def test_a_stopped_read_resumes_to_the_same_bits(
-    parts: tuple[Samba, Tokenizer], tmp_path: Path, place: int
+    parts: tuple[Model, Tokenizer], tmp_path: Path, place: int
 ) -> None:
     _, expected, stored = run(parts, documents())
     path = tmp_path / "read"
@@ -122,7 +122,7 @@ def test_a_stopped_read_resumes_to_the_same_bits(
 
 @pytest.mark.usefixtures("told_often")
 def test_changed_input_is_read_from_the_start(
-    parts: tuple[Samba, Tokenizer], tmp_path: Path
+    parts: tuple[Model, Tokenizer], tmp_path: Path
 ) -> None:
     for changed in (documents(change=" else"), documents(count=1)):
         path = tmp_path / "read"
@@ -134,7 +134,7 @@ def test_changed_input_is_read_from_the_start(
         assert any("changed" in note for note in report.notes)
 
 
-def test_ctrl_c_writes_a_checkpoint(parts: tuple[Samba, Tokenizer], tmp_path: Path) -> None:
+def test_ctrl_c_writes_a_checkpoint(parts: tuple[Model, Tokenizer], tmp_path: Path) -> None:
     def stream() -> Iterator[Document | Skipped]:
         yield from documents(2)()
         time.sleep(0.3)
@@ -165,7 +165,7 @@ with open_read_folder(Path(sys.argv[2]), model, tokenizer) as folder:
 
 
 def test_a_read_killed_with_kill_9_resumes(
-    parts: tuple[Samba, Tokenizer], tiny_checkpoint: Path, tmp_path: Path
+    parts: tuple[Model, Tokenizer], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "read"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tiny_checkpoint), str(path)])
@@ -184,7 +184,7 @@ def test_a_read_killed_with_kill_9_resumes(
         assert equal(folder.state, expected) and rows(folder) == stored
 
 
-def test_a_memory_is_kept_and_continued(parts: tuple[Samba, Tokenizer], tmp_path: Path) -> None:
+def test_a_memory_is_kept_and_continued(parts: tuple[Model, Tokenizer], tmp_path: Path) -> None:
     first, memory = documents(2), tmp_path / "memory"
     with open_read_folder(tmp_path / "one.partial", *parts) as folder:
         read(first, *parts, folder, OFTEN)
@@ -211,7 +211,7 @@ def test_a_memory_is_kept_and_continued(parts: tuple[Samba, Tokenizer], tmp_path
 
 
 def test_a_folder_that_cannot_hold_checkpoints_only_warns(
-    parts: tuple[Samba, Tokenizer], tmp_path: Path
+    parts: tuple[Model, Tokenizer], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     notes: list[str] = []
@@ -224,7 +224,7 @@ def test_a_folder_that_cannot_hold_checkpoints_only_warns(
 
 
 def test_a_failing_checkpoint_does_not_stop_the_read(
-    parts: tuple[Samba, Tokenizer], tmp_path: Path
+    parts: tuple[Model, Tokenizer], tmp_path: Path
 ) -> None:
     def stream() -> Iterator[Document | Skipped]:
         yield from documents(1)()
@@ -236,7 +236,7 @@ def test_a_failing_checkpoint_does_not_stop_the_read(
 
 
 def test_nothing_readable_is_an_error_and_empty_documents_are_reported(
-    parts: tuple[Samba, Tokenizer],
+    parts: tuple[Model, Tokenizer],
 ) -> None:
     def blank() -> Iterator[Document | Skipped]:
         yield Document("blank.txt", "text", lambda: iter([Part(" \n \n")]))
@@ -258,13 +258,13 @@ def test_nothing_readable_is_an_error_and_empty_documents_are_reported(
     assert [one.reason for one in report.skipped] == ["unreadable", "empty"] and stored
 
 
-def test_pages_are_counted(parts: tuple[Samba, Tokenizer]) -> None:
+def test_pages_are_counted(parts: tuple[Model, Tokenizer]) -> None:
     pages = [Part(f"Text of page {n}. " * 5, page=n) for n in (1, 2, 4)]
     report, _, _ = run(parts, lambda: iter([Document("a.pdf", "pdf", lambda: iter(pages), 100)]))
     assert report.pages == 3 and report.bytes == 100
 
 
-def test_keys_tell_inputs_apart(parts: tuple[Samba, Tokenizer], tmp_path: Path) -> None:
+def test_keys_tell_inputs_apart(parts: tuple[Model, Tokenizer], tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one")
     key = read_key([file], *parts, None)
@@ -276,7 +276,7 @@ def test_keys_tell_inputs_apart(parts: tuple[Samba, Tokenizer], tmp_path: Path) 
 
 
 def test_progress_is_lines_only_when_asked(
-    parts: tuple[Samba, Tokenizer], capsys: pytest.CaptureFixture[str]
+    parts: tuple[Model, Tokenizer], capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = sum(item.size or 0 for item in documents()() if isinstance(item, Document))
     for verbose in (False, True):

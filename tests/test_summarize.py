@@ -11,7 +11,7 @@ import torch
 from samba_cli.checkpoint import ReadFolder, open_read_folder
 from samba_cli.documents import Document, Part, Passage
 from samba_cli.index import PassageIndex
-from samba_cli.model import Samba, Tokenizer, load_checkpoint
+from samba_cli.model import Model, Tokenizer, load_checkpoint
 from samba_cli.reader import read
 from samba_cli.salience import Span, choose, sections
 from samba_cli.summarize import SummaryOptions, summarize
@@ -48,13 +48,13 @@ TEXT = "".join(map(text_about, TOPICS))
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_checkpoint: Path) -> tuple[Samba, Tokenizer]:
+def parts(tiny_checkpoint: Path) -> tuple[Model, Tokenizer]:
     torch.set_num_threads(1)
     return load_checkpoint(tiny_checkpoint), Tokenizer.load(tiny_checkpoint)
 
 
 @pytest.fixture(scope="module")
-def folder(parts: tuple[Samba, Tokenizer]) -> Iterator[ReadFolder]:
+def folder(parts: tuple[Model, Tokenizer]) -> Iterator[ReadFolder]:
     document = Document("town.md", "markdown", lambda: iter([Part(TEXT, line=1)]), title="Town")
     with open_read_folder(None, *parts) as folder:
         read(lambda: iter([document]), *parts, folder)
@@ -64,7 +64,7 @@ def folder(parts: tuple[Samba, Tokenizer]) -> Iterator[ReadFolder]:
 @pytest.mark.parametrize("style", ["paragraph", "bullets", "sections"])
 @pytest.mark.parametrize("length", ["short", 150])
 def test_every_sentence_has_its_place(
-    parts: tuple[Samba, Tokenizer], folder: ReadFolder, style: str, length: str | int
+    parts: tuple[Model, Tokenizer], folder: ReadFolder, style: str, length: str | int
 ) -> None:
     calls: list[tuple[int, int]] = []
     options = SummaryOptions(length, style, progress=lambda *done: calls.append(done))  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def test_every_sentence_has_its_place(
     assert ("## " in summary.text) == (style == "sections")
 
 
-def test_a_focus_leads_to_its_passages(parts: tuple[Samba, Tokenizer], folder: ReadFolder) -> None:
+def test_a_focus_leads_to_its_passages(parts: tuple[Model, Tokenizer], folder: ReadFolder) -> None:
     span = Span(1, folder.index.last_id(), 0)
     chosen = choose(folder.index, span, 10_000, 2, focus="observatory")
     assert any("observatory" in one.passage.text for one in chosen)
@@ -145,7 +145,7 @@ def test_extracts_are_exact_and_never_missing() -> None:
     assert noise.text == "x" * 300 and noise.extractive
 
 
-def test_an_empty_index_and_a_tiny_text_are_handled(parts: tuple[Samba, Tokenizer]) -> None:
+def test_an_empty_index_and_a_tiny_text_are_handled(parts: tuple[Model, Tokenizer]) -> None:
     with open_read_folder(None, *parts) as folder:
         assert summarize(folder.state, folder.index, *parts).text == ""
         document = Document("a", "text", lambda: iter([Part("hello")]))

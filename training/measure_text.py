@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 
 from samba_cli import prompts
-from samba_cli.model import Samba, Tokenizer, load_checkpoint
+from samba_cli.model import Model, Tokenizer, load_checkpoint
 from training.shards import read_shard
 
 
 @torch.inference_mode()
-def losses(model: Samba, tokens: Sequence[int], chunk: int) -> Iterator[torch.Tensor]:
+def losses(model: Model, tokens: Sequence[int], chunk: int) -> Iterator[torch.Tensor]:
     """Nats per token in chunks, the state carried: the first token is given, not predicted."""
     ids = torch.tensor([list(tokens)], device=model.device)
     state = model.initial_state()
