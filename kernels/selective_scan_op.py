@@ -8,6 +8,7 @@ from torch import Tensor
 from samba_cli.kernels.grad_mode import needs_grad
 from samba_cli.kernels.selective_scan_triton import CHUNK, scan_forward
 from samba_cli.kernels.selective_scan_triton_backward import scan_backward
+from samba_cli.kernels.selective_step_triton import step
 
 _INPUTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
@@ -107,6 +108,8 @@ def selective_scan_triton(
     inputs = (u, delta, A, B, C, D, z, delta_bias, state)
     keep = needs_grad(*inputs)
     if not keep and not torch.compiler.is_compiling():
+        if u.shape[1] == 1:
+            return step(*inputs)
         return scan_forward(*inputs, keep=False)[:2]  # saves the operator's dispatch in decoding
     y, final, _ = torch.ops.samba.selective_scan(*inputs, keep)
     return y, final

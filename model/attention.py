@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samba_cli.kernels.rotate import rotate
 from samba_cli.kernels.window_attention import window_attention, window_attention_decode
 from samba_cli.model.description import AttentionSpec
+from samba_cli.model.fusion import fused, joint_weight, side_by_side
 from samba_cli.model.parts import Linear
-from samba_cli.model.rope import rotate
 from samba_cli.model.state import AttentionState, CacheState
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, [T, d_rotary / 2]
@@ -41,16 +43,36 @@ class Attention(nn.Module):
             return CacheState(keys, torch.zeros_like(keys))
         return AttentionState(keys, torch.zeros_like(keys), sinks=s.sinks)
 
+    def join(self) -> None:
+        side_by_side((self.q_proj, self.k_proj, self.v_proj))
+
     def forward(
         self, x: Tensor, state: AttentionState | CacheState, rotation: Rotation | None
     ) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
         s = self.spec
+        if fused(x):
+            joint = joint_weight((self.q_proj, self.k_proj, self.v_proj))
+            if joint is not None and joint.dtype == x.dtype:
+                return self._joint(x, joint, state, rotation)
         q = self.q_proj(x).unflatten(-1, (s.n_head, s.d_head))
         k = self.k_proj(x).unflatten(-1, (s.n_kv_head, s.d_head))
         v = self.v_proj(x).unflatten(-1, (s.n_kv_head, s.d_head))
         if rotation is not None and s.rope_theta is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
+        return self.o_proj(attend(q, k, v, state, s.scale).flatten(-2))
+
+    def _joint(
+        self, x: Tensor, weight: Tensor, state: AttentionState | CacheState,
+        rotation: Rotation | None,
+    ) -> Tensor:  # fmt: skip
+        """The same with one product for queries, keys and values, and one rotation."""
+        s = self.spec
+        heads = F.linear(x, weight).unflatten(-1, (-1, s.d_head))
+        turned, v = heads.tensor_split((s.n_head + s.n_kv_head,), dim=2)
+        if rotation is not None and s.rope_theta is not None:
+            turned = rotate(turned, *rotation)
+        q, k = turned.tensor_split((s.n_head,), dim=2)
         return self.o_proj(attend(q, k, v, state, s.scale).flatten(-2))
 
 

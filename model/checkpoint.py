@@ -94,7 +94,8 @@ def load_checkpoint(
     model.fingerprint = fingerprint(sorted(set(files.values())))
     if window is not None:  # another state, though of the same weights
         model.fingerprint += f"-window-{window}"
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model.join() if device.type == "cuda" else model
 
 
 def read_config(folder: Path) -> Architecture:

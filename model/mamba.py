@@ -31,6 +31,7 @@ class Mamba(nn.Module):
         self.dt_proj = Linear(spec.dt_rank, spec.d_inner, bias=True)
         self.A_log = nn.Parameter(torch.empty(spec.d_inner, spec.d_state))
         self.D = nn.Parameter(torch.empty(spec.d_inner))
+        self._rates: tuple[Tensor, tuple[int, int], Tensor] | None = None  # A of frozen weights
         self.out_proj = Linear(spec.d_inner, d_model, spec.bias)
         if spec.inner_norm != "none":
             weighted = spec.inner_norm == "weighted"
@@ -55,6 +56,17 @@ class Mamba(nn.Module):
         if self.spec.inner_norm != "none":
             dt, B, C = self.dt_norm(dt, x.dtype), self.B_norm(B, x.dtype), self.C_norm(C, x.dtype)
         dt = self.dt_proj.product(dt)  # its bias joins before the softplus
-        A = -torch.exp(self.A_log.float())
+        A = self._A()
         y, state.ssm = selective_scan(x, dt, A, B, C, self.D, z, self.dt_proj.bias, state.ssm)
         return self.out_proj(y)
+
+    def _A(self) -> Tensor:
+        """-exp(A_log), [E, N] float32: computed once for weights that stay as they are."""
+        A_log = self.A_log
+        if torch.compiler.is_compiling() or A_log.requires_grad or A_log.is_inference():
+            return -torch.exp(A_log.float())
+        version = (A_log.data_ptr(), A_log._version)
+        if self._rates is None or self._rates[0] is not A_log or self._rates[1] != version:
+            with torch.inference_mode(False), torch.no_grad():
+                self._rates = A_log, version, -torch.exp(A_log.float())
+        return self._rates[2]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from samba_cli.model.attention import Attention, Rotation
 from samba_cli.model.description import AttentionSpec, Description, LayerSpec, Mamba2Spec, Mixer
+from samba_cli.model.fusion import fused
 from samba_cli.model.mamba import Mamba
 from samba_cli.model.mamba2 import Mamba2
 from samba_cli.model.parts import Embedding, Linear, RMSNorm, SwiGLU
@@ -49,8 +50,23 @@ class Layer(nn.Module):
             return x
         return self._add(x, self.mlp(self.mlp_norm(x, dtype)))
 
+    def fused(
+        self, x: Tensor, branch: Tensor | None, state: LayerState, rotation: Rotation | None,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`forward` where the residual stream is x + branch: the norm after it adds the two."""
+        y, x = self.mixer_norm.after(x, branch, dtype)
+        branch = self._scaled(self.mixer(y, state, rotation))
+        if self.mlp is None:
+            return x, branch
+        y, x = self.mlp_norm.after(x, branch, dtype)
+        return x, self._scaled(self.mlp(y))
+
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
-        return x + (branch if self.residual_multiplier == 1 else branch * self.residual_multiplier)
+        return x + self._scaled(branch)
+
+    def _scaled(self, branch: Tensor) -> Tensor:
+        return branch if self.residual_multiplier == 1 else branch * self.residual_multiplier
 
 
 class Backbone(nn.Module):
@@ -86,6 +102,13 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.backbone.embeddings.weight.device
 
+    def join(self) -> Model:
+        """Lay frozen weights that share an input side by side: fewer, larger products."""
+        for module in self.modules():
+            if isinstance(module, (Attention, SwiGLU)):
+                module.join()
+        return self
+
     def initial_state(self, batch: int = 1) -> State:
         """The state before the first token."""
         layers = [
@@ -104,8 +127,14 @@ class Model(nn.Module):
         x = self.backbone.embeddings(tokens)
         if self.description.embedding_multiplier != 1:
             x = x * self.description.embedding_multiplier
-        for layer, part in zip(self.backbone.layers, state.layers, strict=True):
-            x = layer(x, part, rotations, self.dtype)
+        if fused(x):
+            branch = None
+            for layer, part in zip(self.backbone.layers, state.layers, strict=True):
+                x, branch = layer.fused(x, branch, part, rotations, self.dtype)  # type: ignore[operator]
+            x = x if branch is None else x + branch
+        else:
+            for layer, part in zip(self.backbone.layers, state.layers, strict=True):
+                x = layer(x, part, rotations, self.dtype)
         state.position += tokens.shape[1]
         return x
 

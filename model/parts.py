@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samba_cli.kernels.rms_norm import add_rms_norm, rms_norm
+from samba_cli.kernels.swiglu import swiglu
 from samba_cli.model.description import MLPSpec
+from samba_cli.model.fusion import fused, joint_weight, side_by_side
 
 
 class Linear(nn.Linear):
@@ -65,12 +68,23 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """[.., D] -> the same in `dtype`"""
+        if self.groups == 1 and self.weight is not None and fused(x):
+            return rms_norm(x, self.weight, self.eps, dtype)
         weight = None if self.weight is None else self.weight.float()
         if self.groups == 1:
             return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps).to(dtype)
         parts = x.float().unflatten(-1, (self.groups, -1))
         x = F.rms_norm(parts, parts.shape[-1:], None, self.eps).flatten(-2)
         return (x if weight is None else x * weight).to(dtype)
+
+    def after(
+        self, residual: Tensor, branch: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """The norm in `dtype` of residual + branch, and that sum in float32, in one kernel."""
+        if branch is None:
+            return self(residual, dtype), residual
+        assert self.weight is not None and self.groups == 1
+        return add_rms_norm(branch, residual, self.weight, self.eps, dtype)
 
 
 class SwiGLU(nn.Module):
@@ -82,5 +96,12 @@ class SwiGLU(nn.Module):
         self.up_proj = Linear(d_model, spec.d_ff, spec.bias)
         self.down_proj = Linear(spec.d_ff, d_model, spec.bias)
 
+    def join(self) -> None:
+        side_by_side((self.gate_proj, self.up_proj))
+
     def forward(self, x: Tensor) -> Tensor:
+        if fused(x):
+            joint = joint_weight((self.gate_proj, self.up_proj))
+            if joint is not None and joint.dtype == x.dtype:
+                return self.down_proj(swiglu(F.linear(x, joint)))
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
