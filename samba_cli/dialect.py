@@ -75,9 +75,17 @@ class Dialect:
 
     def likelihood(self, passage: str) -> list[int]:
         """A passage, and the announcement of a question about it. From a fresh state."""
-        return self.start + encode(
-            self.tokenizer, "likelihood.plain", self.prompts, passage=passage
-        )
+        prompt = self._framed("likelihood", passage=passage.strip())
+        return self.start + prompt.ids + (self.closing() if prompt.thinking else [])
+
+    def question(self, question: str) -> list[int]:
+        """A question as it follows `likelihood`."""
+        if self.kind == "chat":
+            return self.tokenizer.encode(question)
+        # Some tokenizers put a space before any text: what follows ":" is seen behind it only.
+        before, both = self.tokenizer.encode(":"), self.tokenizer.encode(f": {question}")
+        joined = both[: len(before)] == before
+        return both[len(before) :] if joined else self.tokenizer.encode(f" {question}")
 
     def answer(self, question: str, passages: Sequence[str]) -> Prompt:
         """Passages shown again and the question."""
@@ -151,7 +159,11 @@ class Dialect:
             return Prompt(encode(self.tokenizer, name, self.prompts, passages=shown, **fields))
         texts = [text.strip() for text in passages]
         shown = passages_segments(texts, self.prompts, "passage.plain")
-        segments = render(f"{name}.{self.kind}", self.prompts, passages=shown, **fields)
+        return self._framed(name, passages=shown, **fields)
+
+    def _framed(self, name: str, **fields: str | Sequence[Segment]) -> Prompt:
+        """A task of a model of others: in its turn of a chat, or as it is."""
+        segments = render(f"{name}.{self.kind}", self.prompts, **fields)
         if self.frame is None:
             return Prompt(encode_segments(self.tokenizer, segments))
         framed = [Segment(self.frame.parts[0], True)]

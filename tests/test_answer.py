@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
-from samba_cli.answer import AnswerOptions, answer, checked
+from samba_cli.answer import AnswerOptions, answer, checked, may_hold
 from samba_cli.checkpoint import ReadFolder, open_read_folder
 from samba_cli.documents import Document, Part
 from samba_cli.evidence import Scored
@@ -96,3 +97,26 @@ def test_an_empty_memory_has_no_answer(parts: tuple[Model, Tokenizer]) -> None:
     with open_read_folder(None, *parts) as folder:
         result = answer("anything?", folder.state, folder.index, *parts)
         assert (result.found, result.evidence) == (False, ())
+
+
+def test_what_decides_that_a_model_is_asked(folder: ReadFolder) -> None:
+    [stored] = folder.index.get([1])
+
+    def asked(kind: Literal["native", "chat", "plain"], *of: tuple[float, float]) -> bool:
+        return may_hold([Scored(stored, 1.0, mark, 1.0, share) for mark, share in of], kind)
+
+    assert asked("native", (0.5, 0.0)) and asked("native", (-3.0, 0.7))
+    assert not asked("native", (-3.0, 0.2), (-4.0, 0.7))
+    # the best standardised likelihood is above 0 whatever the question: it decides nothing
+    assert not asked("plain", (2.9, 0.2)) and asked("plain", (-3.0, 0.2), (-4.0, 0.7))
+    assert asked("chat", (-3.0, 0.0))  # and says itself when there is no answer
+
+
+def test_a_base_model_is_not_asked_what_the_text_does_not_speak_of(
+    parts: tuple[Model, Tokenizer], folder: ReadFolder, tiny_checkpoint: Path
+) -> None:
+    tokenizer = Tokenizer.load(tiny_checkpoint)
+    tokenizer.control = {}
+    model = parts[0]
+    result = answer("Which volcano erupted?", folder.state, folder.index, model, tokenizer, QUICK)
+    assert not result.found and result.text == "" and result.evidence

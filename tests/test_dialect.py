@@ -133,7 +133,11 @@ def test_special_tokens_in_a_text_are_text(chatml: Tokenizer, tmp_path: Path) ->
             assert INJECTION in text_of(tokenizer, made.ids)
         for ids in (dialect.document(INJECTION), *dialect.passages([INJECTION])):
             assert not control & set(ids) and INJECTION in text_of(tokenizer, ids)
-        assert not control & set(dialect.likelihood(INJECTION)) - set(dialect.start)
+        made = dialect.likelihood(INJECTION)
+        calm = dialect.likelihood("a")
+        assert [i for i in made if i in control] == [i for i in calm if i in control]
+        assert INJECTION in text_of(tokenizer, made)
+        assert not control & set(dialect.question(INJECTION))
     # a piece of ordinary text that happens to be an added token stays one
     assert len(chatml.encode("a  b")) == 3
 
@@ -153,8 +157,34 @@ def test_plain_prompts_are_continued(tmp_path: Path) -> None:
     text = tokenizer.decode(dialect.answer("Who?", ["P"]).ids)
     assert text == "Question: Who?\n\nP\n\n\nQuestion: Who?\nAnswer:"
     assert tokenizer.decode(dialect.summary(["P"], 130, False).ids).endswith("6 sentences:")
-    assert tokenizer.decode(dialect.likelihood("P")) == "P\n\nQuestion:"
+    asked = dialect.likelihood("P\n") + dialect.question("Who?")
+    assert tokenizer.decode(asked) == "P\n\nQuestion: Who?"
     assert tokenizer.decode(dialect.document("a.txt")) == "\n\nDocument: a.txt\n"
+
+
+def test_a_question_follows_its_passage_in_the_turn_of_the_model(tmp_path: Path) -> None:
+    dialect = dialect_of(Tokenizer.load(write_foreign(tmp_path, "jamba")))
+    asked = dialect.likelihood(" P\n") + dialect.question("Who?")
+    text = text_of(dialect.tokenizer, asked)
+    assert text.startswith("<|begin|><|user|>Passage: P\n\nWrite a question")
+    assert text.endswith("<|assistant|><think>\n\n</think>\n\nWho?")  # and not as a thought
+
+
+def test_a_question_is_seen_as_behind_its_announcement(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import decoders, models, normalizers
+
+    # As Llama's: a space becomes a visible mark, and one is put before any text.
+    words = {c: i for i, c in enumerate(["▁", ":", "W", "h", "o", "?", "▁:", "▁W", "▁▁"])}
+    merges = [("▁", ":"), ("▁", "W"), ("▁", "▁")]
+    inner = Inner(models.BPE(vocab=words, merges=merges))
+    inner.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    inner.decoder = decoders.Replace("▁", " ")  # type: ignore[assignment]
+    inner.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert dialect_of(tokenizer).question("Who?") == [words[c] for c in ("▁W", "h", "o", "?")]
 
 
 def test_a_person_may_replace_the_task(chatml: Tokenizer, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def make_index(texts: list[str]) -> PassageIndex:
 
 
 @pytest.mark.parametrize("marks", [True, False])
-def test_scores_do_not_depend_on_the_batch(
+def test_scores_do_not_depend_on_order_or_batch(
     parts: tuple[Model, Tokenizer],
     tiny_checkpoint: Path,
     marks: bool,
@@ -50,7 +50,9 @@ def test_scores_do_not_depend_on_the_batch(
     if not marks:
         tokenizer.control = {}  # as a tokenizer of another family has it
     together = relevance("Who pays?", TEXTS, model, tokenizer)
-    monkeypatch.setattr("samba_cli.evidence._BATCH_TOKENS", {"cpu": 1})
+    backwards = relevance("Who pays?", TEXTS[::-1], model, tokenizer)
+    assert together == pytest.approx(backwards[::-1], abs=1e-4)
+    monkeypatch.setattr("samba_cli.scoring._BATCH_TOKENS", {"cpu": 1})
     alone = relevance("Who pays?", TEXTS, model, tokenizer)
     assert together == pytest.approx(alone, abs=1e-4) and len(set(together)) == len(TEXTS)
     assert relevance("", TEXTS[:1], model, tokenizer) and relevance("x", [], model, tokenizer) == []
