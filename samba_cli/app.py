@@ -14,12 +14,15 @@ import typer
 from typer import Argument, Option, Typer
 
 from samba_cli import __version__
+from samba_cli.app_models import models_app
 from samba_cli.config import Style
 from samba_cli.options import (
+    PLAIN,
     AnswerLength,
     CheckpointOptions,
     GenerationOptions,
     InputOptions,
+    JsonFlag,
     MessageOptions,
     ModelOptions,
     OutputOptions,
@@ -29,21 +32,11 @@ from samba_cli.options import (
 
 Call = Callable[[], int]
 MemoryName = Annotated[str, Argument(metavar="NAME", help="Name of a memory.")]
-ModelName = Annotated[
-    str, Argument(metavar="NAME", help="Name of a pulled model, or ORG/NAME; samba: ours.")
-]
-JsonFlag = Annotated[bool, Option("--json", help="JSON instead of text.")]
 
-_PLAIN = {
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
-app = Typer(invoke_without_command=True, **_PLAIN)
-memory_app = Typer(no_args_is_help=False, help="Memories: what was read and kept.", **_PLAIN)
-models_app = Typer(help="Models: what was pulled, and which one is used.", **_PLAIN)
-prompts_app = Typer(help="The prompt templates.", **_PLAIN)
-config_app = Typer(help="The configuration.", **_PLAIN)
+app = Typer(invoke_without_command=True, **PLAIN)
+memory_app = Typer(no_args_is_help=False, help="Memories: what was read and kept.", **PLAIN)
+prompts_app = Typer(help="The prompt templates.", **PLAIN)
+config_app = Typer(help="The configuration.", **PLAIN)
 app.add_typer(memory_app, name="memory")
 app.add_typer(models_app, name="models")
 app.add_typer(prompts_app, name="prompts")
@@ -270,71 +263,6 @@ def remove_memory(
     from samba_cli import listing
 
     return partial(listing.remove_memory, name, yes)
-
-
-@models_app.command("pull")
-def pull_model(
-    source: Annotated[
-        str, Argument(metavar="ORG/NAME[@REVISION]", help="On the Hugging Face hub.")
-    ],
-    quiet: Annotated[bool, Option("--quiet", help="Only errors on stderr.")] = False,
-) -> Call:
-    """Download a model; the only command that uses the network.
-
-    \b
-    Examples:
-      samba models pull ai21labs/AI21-Jamba2-3B
-      samba models default AI21-Jamba2-3B
-    """
-    from samba_cli import model_commands
-
-    return partial(model_commands.pull, source, quiet)
-
-
-@models_app.command("list", hidden=True)  # as the other groups call it
-@models_app.command("ls")
-def list_models(as_json: JsonFlag = False) -> Call:
-    """List the models that can be used."""
-    from samba_cli import model_commands
-
-    return partial(model_commands.list_models, as_json)
-
-
-@models_app.command("show")
-def show_model(
-    name: ModelName,
-    verify: Annotated[bool, Option("--verify", help="Check the hashes of the files.")] = False,
-    as_json: JsonFlag = False,
-) -> Call:
-    """Show what a model is: size, state, license, files."""
-    from samba_cli import model_commands
-
-    return partial(model_commands.show, name, verify, as_json)
-
-
-@models_app.command("default")
-def default_model(
-    name: Annotated[
-        str | None,
-        Argument(metavar="[NAME]", help="samba: the built-in model.", show_default=False),
-    ] = None,
-) -> Call:
-    """Print the model that is used without --model, or choose it."""
-    from samba_cli import model_commands
-
-    return partial(model_commands.set_default, name)
-
-
-@models_app.command("remove", hidden=True)
-@models_app.command("rm")
-def remove_model(
-    name: ModelName,
-    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
-) -> Call:
-    """Delete a pulled model, or what an interrupted pull left."""
-    from samba_cli import model_commands
-
-    return partial(model_commands.remove, name, yes)
 
 
 @prompts_app.command("list")

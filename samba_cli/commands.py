@@ -141,7 +141,7 @@ def append(
     messages: MessageOptions,
 ) -> int:
     memory = memories.load_memory(name)
-    settings = with_model_of(memory, load_settings(flags(model)), model.model)
+    settings = with_model_of(memory, load_settings(flags(model)), model)
     if inputs.dry_run:
         return _dry_run(paths, inputs, OutputOptions(), messages, "append")
     found = gather_paths(paths, inputs, "append")
@@ -195,7 +195,7 @@ def opened(
             f"samba append {memory} {paths[0] if paths else 'PATH'}"
         )
     found = memories.load_memory(memory)
-    with open_memory(found, with_model_of(found, settings, model.model), messages) as reading:
+    with open_memory(found, with_model_of(found, settings, model), messages) as reading:
         yield reading
 
 
@@ -273,7 +273,9 @@ def _report(
     return Report(
         command=command,
         model_id=reading.session.name,
-        model_sha256=reading.session.model.fingerprint,
+        model_sha256=memories.weights_and_window(reading.session.model.fingerprint)[0],
+        quantize=reading.session.quantize,
+        window=reading.session.window or None,
         state_id=_state_id(reading),
         state_bytes=reading.state.nbytes,
         memory=reading.memory.name if reading.memory else None,

@@ -23,6 +23,8 @@ class Settings:
     model: str | None = None  # name of a pulled model, or a folder; None is the built-in one
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     dtype: str = "auto"  # auto (fp32 on CPU, bf16 on CUDA), fp32, bf16
+    quantize: Literal["none", "int8"] = "none"  # int8: a quarter of fp32
+    window: int = 0  # tokens that full attention sees beside the first 4; 0: all of them
     length: Length = "medium"  # of a summary; a number is words
     style: Style = "paragraph"  # of a summary
     temperature: float = 0.0
@@ -145,6 +147,13 @@ def _count(value: Any) -> int:
     return number
 
 
+def _window(value: Any) -> int:
+    number = int(value)
+    if isinstance(value, bool) or not 0 <= number < 1 << 31:
+        raise _Wrong("a number of tokens is expected, or 0 for all")
+    return number
+
+
 def _seconds(value: Any) -> float:
     number = float(value)
     if not number > 0:
@@ -168,6 +177,8 @@ _CHECKS = {
     "model": _model,
     "device": _device,
     "dtype": _choice("auto", "fp32", "bf16"),
+    "quantize": _choice("none", "int8"),
+    "window": _window,
     "length": _length,
     "style": _choice(*get_args(Style)),
     "temperature": _temperature,

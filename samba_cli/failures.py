@@ -50,7 +50,9 @@ def failure(error: BaseException, arguments: Sequence[str]) -> Failure:
         return Failure(INTERRUPTED, "interrupted")
     if _out_of_memory(error):
         return Failure(
-            errors.DeviceError.code, "out of memory; try --device cpu or a smaller model"
+            errors.DeviceError.code,
+            "out of memory; try --device cpu, --quantize int8, a smaller model, or, where the "
+            "state grows, --window N",
         )
     if isinstance(error, OSError) and error.strerror:
         what = "cannot write the output" if error.filename is None else error.filename

@@ -53,6 +53,11 @@ class Memory:
     sources: tuple[Source, ...]
 
     @property
+    def window(self) -> int:
+        """What bounded the full attention of its model; 0: nothing."""
+        return weights_and_window(self.model_sha256)[1]
+
+    @property
     def folder(self) -> Path:
         return memories_folder() / self.name
 
@@ -73,6 +78,12 @@ def check_name(name: str) -> str:
             "beginning with a letter or digit"
         )
     return name
+
+
+def weights_and_window(fingerprint: str) -> tuple[str, int]:
+    """A model's fingerprint taken apart: of its weights, and the window of its attention."""
+    weights, _, window = fingerprint.partition("-window-")
+    return weights, int(window or 0)
 
 
 def exists(name: str) -> bool:

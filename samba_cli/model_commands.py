@@ -17,6 +17,8 @@ from samba_cli.models import BUILT_IN, BUILT_IN_FOLDER, StoredModel
 from samba_cli.settings_file import write_setting
 from samba_cli.units import bytes_text, count_text
 
+_TYPES = (("fp32", 4), ("bf16", 2))  # bytes a number
+
 
 def pull(source: str, quiet: bool) -> int:
     from samba_cli.pull_progress import PullProgress
@@ -54,7 +56,7 @@ def list_models(as_json: bool) -> int:
         size = _built_in_fields(chosen)["bytes"]
         rows.append((BUILT_IN, bytes_text(size), "samba", "built in", _mark(chosen == BUILT_IN)))
         rows += [
-            (m.name, bytes_text(m.size), _type(m.folder) or "?", m.commit[:12],
+            (m.name, bytes_text(m.size), _type(m.folder) or "?", m.commit[:12] or "converted",
              _mark(m.name == chosen))
             for m in found
         ]  # fmt: skip
@@ -66,13 +68,15 @@ def list_models(as_json: bool) -> int:
     return ModelError.code if damaged else 0
 
 
-def show(name: str, verify: bool, as_json: bool) -> int:
+def show(name: str, verify: bool, quantize: str, window: int, as_json: bool) -> int:
+    if quantize not in ("none", "int8"):
+        raise UsageError(f"--quantize cannot be '{quantize}': choose none or int8")
     model = None if name == BUILT_IN else models.require(name)
     chosen = _default()
     fields = _built_in_fields(chosen) if model is None else _fields(model, chosen)
     changed = {} if model is None else models.changed_files(model, verify)
     folder = Path(fields["folder"])
-    fields |= _facts(folder)
+    fields |= _facts(folder, quantize == "int8", window)
     if model is not None:
         fields["files"] = [
             {**asdict(f), "state": changed.get(f.name, "ok" if verify else "not checked")}
@@ -85,9 +89,13 @@ def show(name: str, verify: bool, as_json: bool) -> int:
     if changed:
         what = ", ".join(f"{file} is {how}" for file, how in changed.items())
         hub_id = fields["id"]
-        raise ModelError(
-            f"{what}; get it again with: samba models rm {fields['name']} --yes && "
+        again = (
             f"samba models pull {hub_id}@{fields['commit'][:12]}"
+            if hub_id
+            else f"samba models convert {fields['revision']} --as {fields['name']}"
+        )
+        raise ModelError(
+            f"{what}; get it again with: samba models rm {fields['name']} --yes && {again}"
         )
     return 0
 
@@ -183,9 +191,9 @@ def _type(folder: Path) -> str | None:
 def _fields(model: StoredModel, chosen: str) -> dict[str, Any]:
     return {
         "name": model.name,
-        "id": model.id,
+        "id": model.id or None,
         "revision": model.revision,
-        "commit": model.commit,
+        "commit": model.commit or None,
         "pulled": model.pulled,
         "license": model.license,
         "type": _type(model.folder),
@@ -211,24 +219,31 @@ def _built_in_fields(chosen: str) -> dict[str, Any]:
     }
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def _facts(folder: Path, int8: bool, window: int) -> dict[str, Any]:
     """What the files say; null where they do not, or are damaged."""
     try:
         config = model_facts.read_config(folder)
     except (OSError, ValueError):
         config = {}
     try:
-        weights = sorted(folder.glob("*.safetensors"))
-        parameters = model_facts.parameters(weights) if weights else None
+        tensors = model_facts.shapes(sorted(folder.glob("*.safetensors")))
     except (OSError, ValueError):
-        parameters = None
+        tensors = {}
+    description = model_facts.described(config, window)
     state = {
-        name: asdict(size) if (size := model_facts.state_size(config, element)) else None
-        for name, element in (("fp32", 4), ("bf16", 2))
+        name: asdict(model_facts.state_size(description, element)) if description else None
+        for name, element in _TYPES
+    }
+    memory = {
+        name: model_facts.memory_bytes(tensors, element, int8) if tensors else None
+        for name, element in _TYPES
     }
     return {
-        "parameters": parameters,
+        "parameters": model_facts.parameters(tensors) if tensors else None,
         "context": model_facts.context_length(config),
+        "quantize": "int8" if int8 else "none",
+        "window": window or None,
+        "memory_bytes": memory,
         "state_bytes": state,
     }
 
@@ -239,12 +254,18 @@ def _print_fields(fields: dict[str, Any]) -> None:
         print(f"repository  {fields['id']}")
         print(f"revision    {fields['commit']}  ({fields['revision']})")
         print(f"pulled      {fields['pulled'][:16].replace('T', ' ')} UTC")
+    elif fields["revision"]:
+        print(f"converted   from {fields['revision']}")
     print(f"license     {fields['license'] or 'not stated'}")
     print(f"type        {fields['type'] or 'unknown'}")
     count = fields["parameters"]
     print(f"parameters  {f'{count / 1e6:,.1f} million' if count else 'unknown'}")
     context = fields["context"]
     print(f"context     {f'{count_text(context)} tokens' if context else 'not stated'}")
+    kept = ", int8 matrices" if fields["quantize"] == "int8" else ""
+    for kind, size in fields["memory_bytes"].items():
+        if size is not None:
+            print(f"memory      {bytes_text(size)} for the weights ({kind}{kept})")
     for kind, size in fields["state_bytes"].items():
         if size is None:
             continue

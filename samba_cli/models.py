@@ -38,11 +38,11 @@ class StoredModel:
     """What the store knows about a model."""
 
     name: str
-    id: str  # ORG/NAME on the hub
-    revision: str  # what was asked for: a branch, a tag or a commit
-    commit: str  # what that was then
+    id: str  # ORG/NAME on the hub; "" for one that was converted here
+    revision: str  # what was asked for: a branch, a tag or a commit; the file that was converted
+    commit: str  # what that was then; "" for one that was converted
     license: str | None  # as the repository states it
-    pulled: str  # ISO 8601, UTC
+    pulled: str  # ISO 8601, UTC; or converted
     files: tuple[ModelFile, ...]
 
     @property
@@ -118,6 +118,18 @@ def require(name: str) -> StoredModel:
     if model is None:
         raise ModelError(missing(name))
     return model
+
+
+def check_new(name: str) -> str:
+    """A name that is free. Raises UsageError."""
+    if not _NAME.fullmatch(name) or name == BUILT_IN or name.endswith((PARTIAL, ".")):
+        raise UsageError(
+            f"'{name}' cannot name a model; use letters, digits, '-', '_' and '.', beginning "
+            "with a letter or digit"
+        )
+    if (models_folder() / name).exists():
+        raise UsageError(f"model '{name}' exists; choose another name, or: samba models rm {name}")
+    return name
 
 
 def name_for(hub_id: str) -> str:

@@ -19,6 +19,13 @@ Paths = Annotated[
     ),
 ]
 
+JsonFlag = Annotated[bool, Option("--json", help="JSON instead of text.")]
+PLAIN: dict[str, Any] = {  # of every group of commands
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
 
 @dataclass(frozen=True)
 class InputOptions:
@@ -90,6 +97,16 @@ class ModelOptions:
         None
     )
     dtype: Annotated[str | None, Option(metavar="TYPE", help="auto, fp32 or bf16.")] = None
+    quantize: Annotated[
+        str | None, Option(metavar="TYPE", help="Keep the weights as int8, or none.")
+    ] = None
+    window: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            help="Full attention sees the last N tokens and the first 4 only: lossy. 0: all.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

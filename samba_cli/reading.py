@@ -16,9 +16,10 @@ from samba_cli.errors import ModelError
 from samba_cli.failures import Interrupted
 from samba_cli.folders import cache_folder
 from samba_cli.inputs import check_one_file
-from samba_cli.options import CheckpointOptions, MessageOptions
+from samba_cli.options import CheckpointOptions, MessageOptions, ModelOptions
 from samba_cli.render import Style, coverage_line, memory_line, skipped_line
 from samba_cli.report import Coverage, Timing
+from samba_cli.room import make_room
 from samba_cli.session import Session, open_session
 from samba_cli.units import bytes_text, count_text
 
@@ -90,6 +91,10 @@ def read_input(
     session = open_session(settings, messages.quiet)
     if base is not None:
         _check_model(base, session)
+    before = base.tokens if base is not None else 0
+    # What is only kept is not answered from, and answering works on a copy of the state.
+    copies = 1 if partial is not None else 2
+    room = make_room(session, wanted.paths, wanted.options, before, copies)
 
     from samba_cli.checkpoint import open_read_folder, read_key, remove_stale_reads
     from samba_cli.progress import ReadProgress, total_size
@@ -104,8 +109,15 @@ def read_input(
         if not messages.quiet:
             streams.note(sentence)
 
+    for sentence in session.warnings:
+        note(sentence)
+    if room is not None and not messages.quiet:
+        streams.note(room.needed)
+    if room is not None and room.warning:
+        note(room.warning)
     model, tokenizer = session.model, session.tokenizer
-    key = read_key(wanted.paths, model, tokenizer, replace(wanted.options, password=None))
+    how = (replace(wanted.options, password=None), session.quantize)
+    key = read_key(wanted.paths, model, tokenizer, how)
     reads = cache_folder() / "reads"
     place = partial or (reads / key if key else None)
     if wanted.checkpoint.no_checkpoint:
@@ -122,6 +134,8 @@ def read_input(
     with open_read_folder(
         place, model, tokenizer, base=base.folder if base else None, resume=resume, note=note
     ) as folder:
+        if room is not None:
+            folder.state.reserve(room.reserve)
         try:
             with ReadProgress(verbose=messages.verbose, quiet=messages.quiet) as bar:
                 report = read(
@@ -166,11 +180,15 @@ def open_memory(
     Raises ModelError where it is damaged, or of another model.
     """
     warnings = _changes(memory)
+    session = open_session(settings, messages.quiet)
+    _check_model(memory, session)
+    warnings += session.warnings
+    room = make_room(session, before=memory.tokens, copies=2)
+    if room is not None and room.warning:
+        warnings.append(room.warning)
     if not messages.quiet:
         for sentence in warnings:
             streams.note(sentence)
-    session = open_session(settings, messages.quiet)
-    _check_model(memory, session)
 
     from samba_cli.index import PassageIndex
     from samba_cli.model import State, StateError
@@ -188,10 +206,12 @@ def open_memory(
         yield Reading(session, state, index, coverage, messages, memory=memory, warnings=warnings)
 
 
-def with_model_of(memory: memories.Memory, settings: Settings, asked: str | None) -> Settings:
-    """A memory works with the model it was read with, unless --model says otherwise."""
+def with_model_of(memory: memories.Memory, settings: Settings, given: ModelOptions) -> Settings:
+    """A memory works with the model and the window it was read with, unless flags say others."""
     there = memory.model is None or Path(memory.model).is_dir()
-    return replace(settings, model=memory.model) if asked is None and there else settings
+    if given.model is None and there:
+        settings = replace(settings, model=memory.model)
+    return replace(settings, window=memory.window) if given.window is None else settings
 
 
 def _peak_memory(device: str) -> str:
@@ -210,6 +230,13 @@ def _peak_memory(device: str) -> str:
 
 
 def _check_model(memory: memories.Memory, session: Session) -> None:
+    weights, window = memories.weights_and_window(session.model.fingerprint)
+    if weights == memories.weights_and_window(memory.model_sha256)[0] and window != memory.window:
+        raise ModelError(
+            f"memory '{memory.name}' was read with --window {memory.window}, not {window}; leave "
+            f"--window out, or read again with: samba read PATH --as {memory.name} --force "
+            f"--window {window}"
+        )
     if session.model.fingerprint != memory.model_sha256:
         made = memory.model or "the built-in model of another version"
         raise ModelError(

@@ -48,6 +48,8 @@ class Report:
     command: str
     model_id: str
     model_sha256: str
+    quantize: str
+    window: int | None  # that bounds full attention
     state_id: str
     state_bytes: int
     memory: str | None  # name of the memory that was asked
@@ -62,7 +64,12 @@ def report_json(report: Report) -> str:
     value: dict[str, Any] = {
         "samba": VERSION,
         "command": report.command,
-        "model": {"id": report.model_id, "sha256": report.model_sha256},
+        "model": {
+            "id": report.model_id,
+            "sha256": report.model_sha256,
+            "quantize": report.quantize,
+            "window": report.window,
+        },
         "state": {
             "id": report.state_id,
             "name": report.memory,

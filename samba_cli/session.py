@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from samba_cli import models, streams
 from samba_cli.config import Settings
 from samba_cli.errors import DeviceError, ModelError
+from samba_cli.units import count_text
 
 if TYPE_CHECKING:
     from samba_cli.model import Model, Tokenizer
@@ -24,6 +25,9 @@ class Session:
     tokenizer: Tokenizer
     folder: str | None  # of the checkpoint; None is the model that comes with the program
     device: str  # "cpu", "cuda:0"
+    quantize: str = "none"
+    window: int = 0  # that bounds its full attention; 0: nothing does
+    warnings: tuple[str, ...] = ()  # what a person should know about its answers
 
     @property
     def name(self) -> str:
@@ -46,11 +50,14 @@ def open_session(settings: Settings, quiet: bool) -> Session:
 
         from samba_cli.dialect import dialect_of
         from samba_cli.model import CheckpointError, Tokenizer, load_checkpoint
+        from samba_cli.model.checkpoint import read_config
 
         device = _device(settings.device)
         dtype = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}[settings.dtype]
         try:
-            model = load_checkpoint(folder, device=device, dtype=dtype)
+            grows = read_config(folder).description.state_bytes(1)[1] > 0
+            window = settings.window if grows else 0  # nothing else is bounded by it
+            model = load_checkpoint(folder, device, dtype, settings.quantize, window or None)
             tokenizer = Tokenizer.load(folder)
         except CheckpointError as error:
             raise ModelError(f"cannot load the model: {error}") from error
@@ -63,7 +70,17 @@ def open_session(settings: Settings, quiet: bool) -> Session:
             f"{tokenizer.highest_id}, and the model knows {rows} tokens"
         )
     dialect_of(tokenizer)  # a chat template that cannot be used is told before anything is read
-    return Session(model, tokenizer, str(given) if given else None, device)
+    return Session(
+        model, tokenizer, str(given) if given else None, device, settings.quantize, window,
+        (_lossy(window),) if window else (),
+    )  # fmt: skip
+
+
+def _lossy(window: int) -> str:
+    return (
+        f"--window {window} is lossy: full attention sees the last {count_text(window)} tokens "
+        "and the first 4; what lies between is left to the recurrent layers"
+    )
 
 
 def _checkpoint_folder(setting: str | None) -> Path | None:

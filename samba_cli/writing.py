@@ -35,6 +35,9 @@ def write(
 
     Thinking of a chat model is taken off and has tokens of its own.
     """
+    # Full attention keeps every token: without room it would copy all that was read, again.
+    thinking = THINKING_TOKENS if dialect.kind == "chat" else 0
+    state.reserve(state.position + len(prompt.ids) + 2 * sampling.max_tokens + thinking + 64)
     if dialect.kind == "chat":
         return _write_chat(model, dialect, state, prompt, sampling)
     stream, text = dialect.tokenizer.stream(), ""
