@@ -17,8 +17,10 @@ from samba_cli.model.description import AttentionSpec
 from samba_cli.model.fusion import fused, joint_weight, side_by_side
 from samba_cli.model.parts import Linear
 from samba_cli.model.state import AttentionState, CacheState
+from samba_cli.model.static_state import StaticRing
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, [T, d_rotary / 2]
+Held = AttentionState | StaticRing | CacheState
 
 
 class Attention(nn.Module):
@@ -46,9 +48,7 @@ class Attention(nn.Module):
     def join(self) -> None:
         side_by_side((self.q_proj, self.k_proj, self.v_proj))
 
-    def forward(
-        self, x: Tensor, state: AttentionState | CacheState, rotation: Rotation | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, state: Held, rotation: Rotation | None) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
         s = self.spec
         if fused(x):
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         return self.o_proj(attend(q, k, v, state, s.scale).flatten(-2))
 
     def _joint(
-        self, x: Tensor, weight: Tensor, state: AttentionState | CacheState,
+        self, x: Tensor, weight: Tensor, state: Held,
         rotation: Rotation | None,
     ) -> Tensor:  # fmt: skip
         """The same with one product for queries, keys and values, and one rotation."""
@@ -76,9 +76,7 @@ class Attention(nn.Module):
         return self.o_proj(attend(q, k, v, state, s.scale).flatten(-2))
 
 
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, state: AttentionState | CacheState, scale: float | None
-) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, state: Held, scale: float | None) -> Tensor:
     """Attention of a chunk to itself and to what the state holds; takes the chunk into it."""
     if isinstance(state, CacheState):
         keys, values = state.append(k, v)
@@ -95,5 +93,5 @@ def _attend(
 
 
 # The state's position is a Python int: compiled, every step would be another program.
-attend: Callable[[Tensor, Tensor, Tensor, AttentionState | CacheState, float | None], Tensor]
+attend: Callable[[Tensor, Tensor, Tensor, Held, float | None], Tensor]
 attend = torch.compiler.disable(_attend)  # type: ignore[assignment]

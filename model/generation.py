@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samba_cli.model.cuda_graph import decoding
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
 
@@ -25,13 +26,14 @@ class Sampling:
 
 
 @torch.inference_mode()
-def prefill(model: Model, state: State, tokens: Sequence[int], chunk: int = 1024) -> Tensor:
+def prefill(model: Model, state: State, tokens: Sequence[int], chunk: int | None = None) -> Tensor:
     """Read tokens into a state of batch 1; the logits after the last one, [V] float32.
 
     Raises ValueError where there is nothing to read.
     """
     if not tokens:
         raise ValueError("prefill needs at least one token")
+    chunk = chunk or (1024 if model.device.type == "cpu" else 8192)
     ids = torch.tensor([list(tokens)], device=model.device)
     logits = torch.empty(0)
     for start in range(0, ids.shape[1], chunk):
@@ -53,22 +55,24 @@ def generate(
 ) -> Iterator[int]:
     """Read the prompt into the state, then yield tokens until a stop token or the maximum.
 
-    The state moves with what is read and generated (fork it first to keep it). The stop token is
-    not yielded; `banned` tokens are never chosen.
+    The state moves with what is read and generated (fork it first to keep it); it is to be used
+    again only when the iterator is exhausted or closed. The last token yielded and the stop token,
+    which is not yielded, are not read into it; `banned` tokens are never chosen.
     """
     generator = torch.Generator(device="cpu").manual_seed(sampling.seed)
     logits = prefill(model, state, prompt)
     made: list[int] = []
     forbidden = torch.tensor(sorted(banned), dtype=torch.long, device=model.device)
-    while len(made) < sampling.max_tokens:
-        logits = logits.index_fill(0, forbidden, -torch.inf) if len(forbidden) else logits
-        token = choose(logits, made, sampling, generator)
-        if token in stop:
-            return
-        made.append(token)
-        yield token
-        if len(made) < sampling.max_tokens:
-            logits = model(torch.tensor([[token]], device=model.device), state)[0, -1]
+    with decoding(model, state) as step:
+        while len(made) < sampling.max_tokens:
+            logits = logits.index_fill(0, forbidden, -torch.inf) if len(forbidden) else logits
+            token = choose(logits, made, sampling, generator)
+            if token in stop:
+                return
+            made.append(token)
+            yield token
+            if len(made) < sampling.max_tokens:
+                logits = step(torch.tensor([[token]]).to(model.device, non_blocking=True))[0, -1]
 
 
 def choose(logits: Tensor, made: Sequence[int], how: Sampling, generator: torch.Generator) -> int:
@@ -84,12 +88,22 @@ def choose(logits: Tensor, made: Sequence[int], how: Sampling, generator: torch.
         logits = logits.index_fill(0, torch.tensor(blocked, device=logits.device), -torch.inf)
     if how.temperature <= 0:
         return int(logits.argmax())
-    probabilities = torch.softmax(logits.float().cpu() / how.temperature, dim=-1)
-    if how.top_p < 1.0:
-        ordered, order = probabilities.sort(descending=True)
-        outside = ordered.cumsum(0) - ordered >= how.top_p  # the likeliest always stays
-        probabilities[order[outside]] = 0.0
-    return int(torch.multinomial(probabilities, 1, generator=generator))
+    return int(_sample(logits.double() / how.temperature, how.top_p, generator))
+
+
+def _sample(logits: Tensor, top_p: float, generator: torch.Generator) -> Tensor:
+    """A token drawn on the logits' device: by one number from the generator, whatever the device.
+
+    The place where the sum of the probabilities, likeliest first, passes that number.
+    """
+    probabilities, order = logits.softmax(-1).sort(descending=True, stable=True)
+    mass = probabilities.cumsum(0)
+    if top_p < 1.0:
+        outside = mass - probabilities >= top_p  # the likeliest always stays
+        mass = probabilities.masked_fill(outside, 0.0).cumsum(0)
+    drawn = torch.rand((), dtype=torch.float64, generator=generator).item()
+    place = torch.searchsorted(mass, mass[-1:] * drawn, right=True)
+    return order[place.clamp(max=len(order) - 1)]
 
 
 def _completes_ngram(made: Sequence[int], n: int) -> list[int]:

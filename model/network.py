@@ -19,6 +19,7 @@ from samba_cli.model.mamba2 import Mamba2
 from samba_cli.model.parts import Embedding, Linear, RMSNorm, SwiGLU
 from samba_cli.model.rope import rotation
 from samba_cli.model.state import LayerState, State
+from samba_cli.model.static_state import StaticRing, StaticState
 
 
 def _mixer(d_model: int, spec: Mixer) -> Mamba | Mamba2 | Attention:
@@ -42,7 +43,11 @@ class Layer(nn.Module):
             self.mlp = SwiGLU(d, spec.mlp)
 
     def forward(
-        self, x: Tensor, state: LayerState, rotation: Rotation | None, dtype: torch.dtype
+        self,
+        x: Tensor,
+        state: LayerState | StaticRing,
+        rotation: Rotation | None,
+        dtype: torch.dtype,
     ) -> Tensor:
         """x [B, T, D] float32 -> the same; the state moves on by T tokens."""
         x = self._add(x, self.mixer(self.mixer_norm(x, dtype), state, rotation))
@@ -51,8 +56,8 @@ class Layer(nn.Module):
         return self._add(x, self.mlp(self.mlp_norm(x, dtype)))
 
     def fused(
-        self, x: Tensor, branch: Tensor | None, state: LayerState, rotation: Rotation | None,
-        dtype: torch.dtype,
+        self, x: Tensor, branch: Tensor | None, state: LayerState | StaticRing,
+        rotation: Rotation | None, dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """`forward` where the residual stream is x + branch: the norm after it adds the two."""
         y, x = self.mixer_norm.after(x, branch, dtype)
@@ -118,7 +123,7 @@ class Model(nn.Module):
         state = State(layers, model_fingerprint=self.fingerprint)
         return state.on_host() if self.cache_on_host else state
 
-    def hidden(self, tokens: Tensor, state: State) -> Tensor:
+    def hidden(self, tokens: Tensor, state: State | StaticState) -> Tensor:
         """Read tokens [B, T] into the state; the residual stream before norm_f, [B, T, D]."""
         rotations = None
         if self.rope is not None:
@@ -135,7 +140,7 @@ class Model(nn.Module):
         else:
             for layer, part in zip(self.backbone.layers, state.layers, strict=True):
                 x = layer(x, part, rotations, self.dtype)
-        state.position += tokens.shape[1]
+        state.advance(tokens.shape[1])
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -151,7 +156,9 @@ class Model(nn.Module):
         empty one means reading only); without it all come: [B, T, V].
         """
         x = self.hidden(tokens, state)
-        if at is not None:
-            at = at.expand(len(x), -1) if at.dim() == 1 else at
-            x = x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
-        return self.logits(x)
+        return self.logits(x) if at is None else self.logits_at(x, at)
+
+    def logits_at(self, hidden: Tensor, at: Tensor) -> Tensor:
+        """The logits [B, K, V] of the positions `at` [K] or [B, K] of hidden [B, T, D]."""
+        at = at.expand(len(hidden), -1) if at.dim() == 1 else at
+        return self.logits(hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])))

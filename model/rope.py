@@ -6,6 +6,8 @@ they are computed in float64, and only cosine and sine are rounded.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,13 @@ def rotation(
     A position on the device (int64, one element) is never read back; the angles are the same.
     """
     positions = torch.arange(length, dtype=torch.float64, device=device) + position
-    pairs = torch.arange(0, d_head, 2, dtype=torch.float64, device=device)
-    angles = positions[:, None] * theta ** (-pairs / d_head)
+    angles = positions[:, None] * _frequencies(d_head, theta, device)
     return angles.cos().float(), angles.sin().float()
+
+
+@cache
+def _frequencies(d_head: int, theta: float, device: torch.device) -> Tensor:
+    """Radians a position for each pair of dimensions: [d_head / 2] float64."""
+    with torch.inference_mode(False):  # kept, and training may come to use it
+        pairs = torch.arange(0, d_head, 2, dtype=torch.float64, device=device)
+        return theta ** (-pairs / d_head)

@@ -191,6 +191,9 @@ class State:
     position: int = 0  # tokens read
     model_fingerprint: str = ""
 
+    def advance(self, tokens: int) -> None:
+        self.position += tokens
+
     def tensors(self) -> dict[str, Tensor]:
         return {
             f"layers.{i}.{name}": tensor

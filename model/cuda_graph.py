@@ -1,0 +1,169 @@
+"""The forward of the model as a CUDA graph: one launch where there would be hundreds.
+
+Decoding, and reading with a small model, spend their time in launches. A graph is captured once
+for a model, a batch and a number of tokens, and replayed at any position of any state: the state
+is copied into its buffers and back, which costs microseconds.
+
+`SAMBA_GRAPHS=off` turns graphs off; `direct` runs what would be captured call by call, on any
+device. Without a GPU, for states that grow and where capturing fails, the plain forward runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from samba_cli.model.network import Model
+from samba_cli.model.state import State
+from samba_cli.model.static_state import StaticState
+
+Step = Callable[[Tensor], Tensor]  # tokens [B, 1] -> logits [B, 1, V]
+SMALL_MODEL = 600_000_000  # parameters; a chunk of a larger one takes longer than its launches
+
+
+class Graph:
+    """A forward of `length` tokens: to logits for a single one, else to the residual stream."""
+
+    def __init__(self, model: Model, like: State, length: int, captured: bool) -> None:
+        self.state = StaticState(like)
+        self.tokens = torch.zeros(like.batch, length, dtype=torch.int64, device=model.device)
+        self.lock = threading.Lock()  # held while a text is in the buffers
+        self._position = 0
+        self._output: Tensor | None = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if captured:
+            self._capture(model)
+
+    def load(self, state: State) -> None:
+        self.state.load(state)
+        self._position = state.position
+
+    def store(self, state: State) -> None:
+        self.state.store(state, self._position)
+
+    def __call__(self, model: Model, tokens: Tensor) -> Tensor:
+        """Read tokens [B, length]. The result is overwritten by the next call."""
+        self.tokens.copy_(tokens, non_blocking=True)
+        self._position += tokens.shape[1]
+        if self._graph is None:
+            return self._run(model)
+        self._graph.replay()
+        assert self._output is not None
+        return self._output
+
+    def _run(self, model: Model) -> Tensor:
+        self.state.begin(self.tokens.shape[1])
+        x = model.hidden(self.tokens, self.state)
+        self.state.settle()
+        return model.logits(x) if self.tokens.shape[1] == 1 else x
+
+    def _capture(self, model: Model) -> None:
+        stream = torch.cuda.Stream(model.device)
+        stream.wait_stream(torch.cuda.current_stream(model.device))
+        self.state.position.fill_(self.state.slots)
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # kernels are compiled and workspaces allocated before the capture
+                self._run(model)
+        torch.cuda.current_stream(model.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # other threads may parse and copy meanwhile
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            self._output = self._run(model)
+        self._graph = graph
+
+
+@dataclass
+class _Graphs:
+    weights: tuple[int, ...] = ()  # the addresses that the graphs read
+    # None: could not be captured
+    by_size: dict[tuple[int, int, bool], Graph | None] = field(default_factory=dict)
+
+
+# Beside the models, not in them: a model can be copied and saved, a graph cannot.
+_graphs: WeakKeyDictionary[Model, _Graphs] = WeakKeyDictionary()
+
+
+def _mode(model: Model) -> Literal["captured", "direct", "off"]:
+    wanted = os.environ.get("SAMBA_GRAPHS", "auto")
+    if wanted in ("direct", "off"):
+        return wanted
+    return "captured" if model.device.type == "cuda" else "off"
+
+
+def graph_for(model: Model, state: State, length: int) -> Graph | None:
+    """The graph for forwards of this state; None where the plain forward has to do."""
+    mode = _mode(model)
+    if mode == "off" or torch.is_grad_enabled() or not StaticState.possible(state):
+        return None
+    kept = _graphs.setdefault(model, _Graphs())
+    weights = tuple(parameter.data_ptr() for parameter in model.parameters())
+    if kept.weights != weights:
+        kept.weights, kept.by_size = weights, {}
+    size = (state.batch, length, mode == "captured")
+    if size not in kept.by_size:
+        try:
+            kept.by_size[size] = Graph(model, model.initial_state(state.batch), length, size[2])
+        except RuntimeError as error:  # what CUDA and its allocator raise
+            kept.by_size[size] = None
+            logging.getLogger(__name__).warning(
+                "no CUDA graph for %d x %d tokens, going on without: %s", state.batch, length, error
+            )
+    return kept.by_size[size]
+
+
+@contextmanager
+def decoding(model: Model, state: State) -> Iterator[Step]:
+    """A function that reads one token of each row, [B, 1], and gives the logits [B, 1, V].
+
+    The state has moved when the context is left, and not before. The logits are overwritten by
+    the next call.
+    """
+    graph = graph_for(model, state, 1)
+    if graph is None or not graph.lock.acquire(blocking=False):
+        yield lambda tokens: model(tokens, state)
+        return
+    try:
+        graph.load(state)
+        try:
+            yield lambda tokens: graph(model, tokens)
+        finally:
+            graph.store(state)
+    finally:
+        graph.lock.release()
+
+
+def read_chunk(model: Model, tokens: Tensor, state: State, at: Tensor) -> Tensor:
+    """`model(tokens, state, at)` for the chunks of a long text, which are all of one length.
+
+    A small model's chunks are replayed once the windows are full; everything else is read plainly.
+    """
+    length = tokens.shape[1]
+    graph = None
+    if length > 1 and state.position >= _slots(state) and _small(model):
+        graph = graph_for(model, state, length)
+    if graph is None or not graph.lock.acquire(blocking=False):
+        return model(tokens, state, at)
+    try:
+        graph.load(state)
+        hidden = graph(model, tokens)
+        graph.store(state)
+        return model.logits_at(hidden, at)
+    finally:
+        graph.lock.release()
+
+
+def _small(model: Model) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
+
+
+def _slots(state: State) -> int:
+    return max((t.shape[1] for n, t in state.tensors().items() if n.endswith(".keys")), default=0)
