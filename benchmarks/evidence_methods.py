@@ -3,17 +3,20 @@
     python -m benchmarks.evidence_methods --data EVAL --quality QUALITY --model FOLDER \
         --sets fairytaleqa covid_qa proposals_sections noanswer --limit 8 --candidates 12 \
         --out out/evidence.json [--plain] [--device cuda]
+    python -m benchmarks.evidence_methods --words --data ... --quality ... --out out/words.json
     python -m benchmarks.evidence_methods --table out/evidence.json
 
 Methods: BM25; the likelihood of the question given each passage, its tokens averaged in several
 ways; both fused at several weights; selection among chunks of 1,000 tokens by the entropy of the
 first token of an answer, or by the likelihood (OPRM, arXiv 2505.07793), passages ordered by chunk
 and then by BM25; and, for reference, the relevance marks of `--marks` (the default model).
-`--plain` speaks to any checkpoint as to a base model, so that ours before its tuning can be one.
+`--plain` speaks to any checkpoint as to a base model, so that ours before its tuning can be one;
+`--words` loads no model and measures BM25 and the words of the question alone.
 
 `--out` gets all that was measured for each question; the table is made from it. Beside the recall
 it holds how well some quantities tell questions with an answer in the text from those without one
-(area under the ROC curve: 0.5 is chance).
+(area under the ROC curve: 0.5 is chance), and the shares of both of which some candidate holds at
+least so much of the words.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from training.evaluate import by_document, samples
 
 CHUNK_TOKENS = 1000
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0)  # of what stands beside BM25, whose best is 1
+THRESHOLDS = (0.01, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 REFUSAL = "not in the text"  # what prompts/answer.chat.txt asks for
 
 Row = dict[str, Any]
@@ -86,32 +90,30 @@ def first_tokens(
 
 def measured(
     question: str, spans: Sequence[Sequence[int]], index: PassageIndex, wanted: int,
-    model: Model, dialect: Dialect, oprm: bool = True,
+    asked: tuple[Model, Dialect] | None, oprm: bool,
 ) -> Row:  # fmt: skip
-    """All that the table is made from, for one question."""
+    """All that the table is made from, for one question. `asked`: whose likelihoods count."""
     bm25 = candidates(question, index, wanted)
-    passages = index.get(list(bm25))
-    asked = content_words(question)
+    passages, everything = index.get(list(bm25)), list(index.iterate())
+    words = content_words(question)
     texts = [model_text(one.passage) for one in passages]
-    tokens = token_likelihoods(question, [*texts, ""], model, dialect).tolist()
     row: Row = {
         "candidates": [one.id for one in passages],
         "bm25": [bm25[one.id] for one in passages],
-        "coverage": [overlap(asked, content_words(text)) for text in texts],
-        "tokens": tokens[:-1],
-        "alone": tokens[-1],  # the question's, after no text
+        "coverage": [overlap(words, content_words(text)) for text in texts],
+        "spans": len(spans),
+        "holds": [(one.id, held) for one in everything if (held := _held(one, spans))],
     }
-    everything = list(index.iterate())
-    row["holds"] = [(one.id, held) for one in everything if (held := _held(one, spans))]
-    row["spans"] = len(spans)
+    if not asked:
+        return row
+    tokens = token_likelihoods(question, [*texts, ""], *asked).tolist()
+    row |= {"tokens": tokens[:-1], "alone": tokens[-1]}  # after each text, and after none
     if oprm:
         groups = chunks(everything)
         read = ["\n\n".join(model_text(one.passage) for one in group) for group in groups]
         row["chunks"] = [[one.id for one in group] for group in groups]
-        row["chunk_likelihood"] = (
-            token_likelihoods(question, read, model, dialect).mean(-1).tolist()
-        )
-        first = first_tokens(question, read, model, dialect)
+        row["chunk_likelihood"] = token_likelihoods(question, read, *asked).mean(-1).tolist()
+        first = first_tokens(question, read, *asked)
         row["chunk_entropy"] = [entropy for entropy, _ in first]
         row["chunk_refuses"] = [refuses for _, refuses in first]
         row["bm25_all"] = list(index.search(question, len(everything)))
@@ -177,7 +179,9 @@ def orders(row: Row) -> dict[str, list[int]]:
         return [i for _, i in sorted(zip(scores, ids, strict=True), key=lambda x: (-x[0], x[1]))]
 
     found = {"bm25": ranked(bm25)}
-    values = {f"likelihood, {name}": value(row) for name, value in VALUES.items()}
+    values: dict[str, list[float]] = {}
+    if "tokens" in row:
+        values |= {f"likelihood, {name}": value(row) for name, value in VALUES.items()}
     if "chunks" in row:
         for name, scores in chunk_values(row).items():
             everywhere, by_chunk = dict(row["bm25_all"]), {}
@@ -214,12 +218,15 @@ def mean(rows: Sequence[Sequence[float]]) -> list[float]:
     return [round(sum(column) / len(rows), 1) for column in zip(*rows, strict=True)]
 
 
-TELLING: dict[str, Callable[[Row], float]] = {
-    "likelihood gained": lambda row: max(average(row)) - sum(row["alone"]) / len(row["alone"]),
-    "coverage": lambda row: max(row["coverage"]),
-    "mark": lambda row: max(row.get("marks", [0.0])),
-    "entropy": lambda row: -min(row.get("chunk_entropy", [0.0])),
-}
+def telling(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """What might tell that the text has an answer, for each of the rows that have it."""
+    gained = [max(average(r)) - sum(r["alone"]) / len(r["alone"]) for r in rows if "alone" in r]
+    return {
+        "coverage": [max(row["coverage"], default=0.0) for row in rows],
+        "likelihood gained": gained,
+        "mark": [max(row["marks"]) for row in rows if "marks" in row],
+        "entropy": [-min(row["chunk_entropy"]) for row in rows if "chunk_entropy" in row],
+    }
 
 
 def table(rows: Sequence[Row]) -> Row:
@@ -229,13 +236,15 @@ def table(rows: Sequence[Row]) -> Row:
         for name, ranked in orders(row).items() if row["spans"] else ():
             recalls[name][row["set"]].append(recall(row, ranked))
     by_set = {m: {s: mean(found) for s, found in sets.items()} for m, sets in recalls.items()}
-    kinds = [[row for row in rows if row["answerable"] is kind] for kind in (True, False)]
+    yes, no = (telling([r for r in rows if r["answerable"] is kind]) for kind in (True, False))
     return {
         "questions": Counter(row["set"] for row in rows),
         "recall": {name: {"mean": mean([*s.values()]), **s} for name, s in by_set.items()},
-        "tells answerable (AUC)": {
-            name: auc(*([value(row) for row in kind] for kind in kinds))
-            for name, value in TELLING.items()
+        "tells answerable (AUC)": {name: auc(yes[name], no[name]) for name in yes},
+        "coverage of answerable, unanswerable": {
+            at: [round(sum(x >= at for x in of) / max(len(of), 1), 3) for of in coverages]
+            for coverages in [(yes["coverage"], no["coverage"])]
+            for at in THRESHOLDS
         },
     }
 
@@ -255,6 +264,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--model", type=Path, default=default_model_path())
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--words", action="store_true")
     parser.add_argument("--marks", type=Path, nargs="?", const=default_model_path())
     parser.add_argument("--no-oprm", action="store_true", help="spare reading every document")
     parser.add_argument("--device", default="cpu")
@@ -267,12 +277,13 @@ def main() -> None:
         return
     if not (args.data and args.quality and args.out):
         parser.error("--data, --quality and --out are needed to measure")
-    model, tokenizer = load_checkpoint(args.model, args.device), Tokenizer.load(args.model)
+    tokenizer, asked = Tokenizer.load(args.model), None
     if args.plain:
         tokenizer.control, tokenizer.chat_template = {}, None
-    dialect = dialect_of(tokenizer)
-    if dialect.kind == "native":
-        parser.error("a model with marks is not asked for likelihoods: --plain does so")
+    if not args.words:
+        asked = load_checkpoint(args.model, args.device), dialect_of(tokenizer)
+        if asked[1].kind == "native":
+            parser.error("a model with marks is not asked for likelihoods: --plain does so")
     marking = None
     if args.marks:
         marking = load_checkpoint(args.marks, args.device), Tokenizer.load(args.marks)
@@ -284,9 +295,8 @@ def main() -> None:
             for record in group:
                 question = record["question"]
                 spans = record.get("evidence") or []
-                row = measured(
-                    question, spans, index, args.candidates, model, dialect, not args.no_oprm
-                )
+                oprm = not args.no_oprm
+                row = measured(question, spans, index, args.candidates, asked, oprm)
                 if marking:
                     passages = index.get(row["candidates"])
                     texts = [model_text(one.passage) for one in passages]
