@@ -21,18 +21,18 @@ import torch
 
 from samba_cli.background import Ahead
 from samba_cli.checkpoint import Position, ReadFolder
+from samba_cli.chunk_size import chunk_tokens
 from samba_cli.dialect import dialect_of
 from samba_cli.documents import Document, Skipped
 from samba_cli.errors import SambaError, Unreadable
+from samba_cli.model.cuda_graph import read_chunk
 from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.parsing import Changed, End, Piece, Tally, parse
 from samba_cli.results import Progress, ReadReport
 
 MAX_REPORTED = 1000  # skipped inputs a report names; the index holds all
-_CHUNK = {"cpu": 512}  # tokens in a forward; large ones pay off on accelerators
-_CHUNK_ACCELERATOR = 8192
-_AHEAD = 96  # pieces parsed and encoded in advance: about three accelerator chunks
+_AHEAD = 192  # pieces parsed and encoded in advance: about three accelerator chunks
 _REPORT_EVERY = 0.25  # seconds between calls of `progress`
 
 
@@ -89,6 +89,28 @@ def read(
     return reading.report()
 
 
+def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device, without waiting for what runs there."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class _Copied:
+    """A tensor on its way to the host: what the device is asked later is not waited for."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.event = torch.cuda.Event() if tensor.is_cuda else None
+        self.host = tensor.to("cpu", non_blocking=self.event is not None)
+        if self.event is not None:
+            self.event.record(torch.cuda.current_stream(tensor.device))
+
+    def values(self) -> list[float]:
+        if self.event is not None:
+            self.event.synchronize()
+        return self.host.tolist()
+
+
 class _Reading:
     def __init__(
         self, model: Model, tokenizer: Tokenizer, folder: ReadFolder, options: ReadOptions,
@@ -96,7 +118,7 @@ class _Reading:
     ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.folder = model, tokenizer, folder
         self.options, self.progress = options, progress
-        self.chunk = options.chunk_tokens or _CHUNK.get(model.device.type, _CHUNK_ACCELERATOR)
+        self.chunk = options.chunk_tokens or chunk_tokens(model)
         self.start = folder.position
         self.passages = self.start.passages
         self.documents = self.start.documents
@@ -105,7 +127,7 @@ class _Reading:
         # Encoded, not read yet.
         self.buffer = [] if folder.state.position else dialect.start
         self.waiting: deque[tuple[Piece, int]] = deque()  # pieces and their end in `buffer`
-        self.unsettled: tuple[torch.Tensor, list[Piece]] | None = None
+        self.unsettled: tuple[_Copied, list[Piece]] | None = None
         self.to_skip = self.start.partial  # tokens of the next piece that were read already
         self.tally = Tally()
         self.skipped: list[Skipped] = []
@@ -170,18 +192,18 @@ class _Reading:
             done.append(piece)
             at.append(end - 1)
         device = self.model.device
-        tokens = torch.tensor([self.buffer[:count]], device=device)
+        tokens = _sent(torch.tensor([self.buffer[:count]]), device)
         places = [place for piece, place in zip(done, at, strict=True) if piece.marked]
-        logits = self.model(
-            tokens, self.folder.state, at=torch.tensor(places, dtype=torch.long, device=device)
-        )
-        self._settle()  # the chunk before this one: its marks are ready while this one runs
+        where = _sent(torch.tensor(places, dtype=torch.long), device)
+        logits = read_chunk(self.model, tokens, self.folder.state, where)
         if places:
             control = self.tokenizer.control
             marks = logits[0, :, control["<|yes|>"]] - logits[0, :, control["<|no|>"]]
         else:
             marks = torch.empty(0)
-        self.unsettled = (marks, done)
+        copied = _Copied(marks)
+        self._settle()  # the chunk before this one, while this one runs
+        self.unsettled = (copied, done)
         del self.buffer[:count]
         self.waiting = deque((piece, end - count) for piece, end in self.waiting)
 
@@ -191,7 +213,7 @@ class _Reading:
             return
         marks, pieces = self.unsettled
         self.unsettled = None
-        values = iter(marks.tolist())
+        values = iter(marks.values())
         for piece in pieces:
             base = self.folder.base.documents
             if piece.ordinal > self.documents:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from samba_cli.checkpoint import ReadFolder, open_read_folder, read_key, remove_stale_reads
+from samba_cli.chunk_size import ACCELERATOR, CPU, chunk_tokens, fitting
 from samba_cli.documents import Document, Part, Skipped
 from samba_cli.errors import ModelError, Unreadable
 from samba_cli.model import Model, State, Tokenizer, load_checkpoint
@@ -284,3 +286,12 @@ def test_progress_is_lines_only_when_asked(
             read(documents(), *parts, folder, ReadOptions(total_bytes=size), bar)
         error = capsys.readouterr().err
         assert ("100%" in error) == verbose and bool(error) == verbose
+
+
+def test_chunks_fit_the_device(parts):
+    description = parts[0].description
+    assert chunk_tokens(parts[0]) == CPU
+    assert fitting(description, torch.bfloat16, 140 << 30) == ACCELERATOR
+    wide = replace(description, d_model=8192)
+    sizes = [fitting(wide, torch.bfloat16, memory) for memory in (24 << 30, 8 << 30, 1 << 20)]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] == CPU
