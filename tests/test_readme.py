@@ -2,14 +2,20 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from cli import run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+# What needs the network or a file of the reader's.
+ELSEWHERE = re.findall(r"^\$ samba (.*)$", README, re.MULTILINE)
 PROGRAM = [line for line in COMMANDS if re.search(r"(^|\| )samba ", line)]
 
 
@@ -23,6 +29,18 @@ def test_the_two_commands_are_there():
 def test_every_file_it_links_to_exists():
     links = re.findall(r"\]\((?!http)([^)#]+)", README)
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("line", ELSEWHERE)
+def test_what_needs_the_network_makes_sense(line, monkeypatch):
+    """Understood, and stopped only where the model or file would have to be there."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = run(*shlex.split(line))
+    assert result.code == 4, result.stderr
+    missing = ("there is no model", "there is no file", "offline")
+    assert any(words in result.sentence.lower() for words in missing), result.stderr
 
 
 def test_the_program_lines_run(tmp_path):
