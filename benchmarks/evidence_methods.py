@@ -35,7 +35,7 @@ from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.evidence import BM25_WEIGHT, candidates, fuse, relevance
 from samba_cli.git_text import model_text
 from samba_cli.index import PassageIndex, StoredPassage
-from samba_cli.likelihood import standardised, token_likelihoods
+from samba_cli.likelihood import token_likelihoods
 from samba_cli.model import Model, Tokenizer, default_model_path, load_checkpoint
 from samba_cli.scoring import last_logits
 from samba_cli.text_match import content_words, overlap
@@ -148,6 +148,13 @@ def clipped(row: Row) -> list[float]:
 def average(row: Row) -> list[float]:
     """Mean of the tokens: the order is that of the sum, and of the mean gain."""
     return [sum(one) / len(one) for one in row["tokens"]]
+
+
+def standardised(values: Sequence[float]) -> list[float]:
+    """Of mean 0 and deviation 1, so that what stands beside BM25 is on one scale."""
+    mean = sum(values) / max(len(values), 1)
+    deviation = (sum((value - mean) ** 2 for value in values) / max(len(values), 1)) ** 0.5
+    return [(value - mean) / (deviation + 1e-6) for value in values]
 
 
 VALUES: dict[str, Callable[[Row], list[float]]] = {

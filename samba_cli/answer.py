@@ -84,8 +84,8 @@ def answer(
 def may_hold(chosen: Sequence[Scored], kind: Literal["native", "chat", "plain"]) -> bool:
     """Whether it is worth asking a model of this kind of dialect for an answer.
 
-    A standardised likelihood only ranks: some passage is always above the mean. A chat model says
-    itself when the text has no answer. A base model cannot, so the words of the question decide.
+    A likelihood only ranks: no value of it means that the answer is there. A chat model says
+    itself when the text has none. A base model cannot, so the words of the question decide.
     """
     if kind == "native":
         return chosen[0].mark >= FOUND_MARK or chosen[0].coverage >= FOUND_COVERAGE

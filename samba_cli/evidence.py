@@ -14,7 +14,7 @@ from pathlib import Path
 from samba_cli.dialect import dialect_of
 from samba_cli.git_text import model_text
 from samba_cli.index import PassageIndex, StoredPassage
-from samba_cli.likelihood import standardised, token_likelihoods
+from samba_cli.likelihood import token_likelihoods
 from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.prompting import encode, has_marks
@@ -23,7 +23,7 @@ from samba_cli.text_match import content_words, overlap
 
 # BM25 is scaled so that the best candidate has 1.
 BM25_WEIGHT = 2.0  # of BM25 against the mark in logits
-BM25_WEIGHT_LIKELIHOOD = 5.0  # against the standardised likelihood: benchmarks/RESULTS.md
+BM25_WEIGHT_LIKELIHOOD = 5.0  # against the likelihood in nats a token: benchmarks/RESULTS.md
 CANDIDATES_CPU = 24
 CANDIDATES_ACCELERATOR = 48
 SALIENT_SHARE = 6  # one in so many candidates comes from the salience marks, words aside
@@ -44,7 +44,7 @@ class Scored:
 
     stored: StoredPassage
     score: float  # mark and BM25 together: what the order is by
-    mark: float  # the model's: a logit, or a standardised likelihood without marks
+    mark: float  # the model's: a logit, or without marks a likelihood, in nats a token
     bm25: float  # of SQLite FTS5, 0 where no word matches
     coverage: float  # share of the question's content words in the passage, 0 to 1
 
@@ -104,15 +104,15 @@ def relevance(
 ) -> list[float]:
     """The model's mark for each text: higher is more relevant to the question.
 
-    Without marks it is the mean log-likelihood of the question's tokens, standardised over the
-    texts: to subtract how likely the question is without any would change nothing.
+    Without marks it is the mean log-likelihood of the question's tokens. To subtract how likely
+    the question is without a text would change no order; to standardise over the texts would
+    weigh the noise of a model that hardly tells them apart like the judgement of one that does.
     """
     question = question[:_QUESTION_CHARS]
     if has_marks(tokenizer):
         return _marks(question, texts, model, tokenizer, prompts)
     tokens = token_likelihoods(question, texts, model, dialect_of(tokenizer, prompts))
-    means = (tokens.sum(-1) / max(tokens.shape[-1], 1)).tolist()
-    return standardised(means)
+    return (tokens.sum(-1) / max(tokens.shape[-1], 1)).tolist()
 
 
 def _marks(

@@ -34,10 +34,3 @@ def token_likelihoods(
         chosen = logits.log_softmax(-1).gather(-1, wanted.expand(len(batch), -1)[..., None])
         result[batch] = chosen.squeeze(-1).float().cpu()
     return result
-
-
-def standardised(values: Sequence[float]) -> list[float]:
-    """Of mean 0 and deviation 1, so that questions that are likely anyhow weigh no more."""
-    mean = sum(values) / max(len(values), 1)
-    deviation = (sum((value - mean) ** 2 for value in values) / max(len(values), 1)) ** 0.5
-    return [(value - mean) / (deviation + 1e-6) for value in values]

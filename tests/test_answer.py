@@ -107,7 +107,7 @@ def test_what_decides_that_a_model_is_asked(folder: ReadFolder) -> None:
 
     assert asked("native", (0.5, 0.0)) and asked("native", (-3.0, 0.7))
     assert not asked("native", (-3.0, 0.2), (-4.0, 0.7))
-    # the best standardised likelihood is above 0 whatever the question: it decides nothing
+    # a likelihood only ranks: it decides nothing
     assert not asked("plain", (2.9, 0.2)) and asked("plain", (-3.0, 0.2), (-4.0, 0.7))
     assert asked("chat", (-3.0, 0.0))  # and says itself when there is no answer
 

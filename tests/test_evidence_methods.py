@@ -10,7 +10,16 @@ import torch
 from conftest import make_checkpoint
 from foreign import write_foreign
 
-from benchmarks.evidence_methods import auc, chunk_values, chunks, measured, orders, recall, table
+from benchmarks.evidence_methods import (
+    auc,
+    chunk_values,
+    chunks,
+    measured,
+    orders,
+    recall,
+    standardised,
+    table,
+)
 from samba_cli.dialect import dialect_of
 from samba_cli.index import PassageIndex
 from samba_cli.model import Tokenizer, load_checkpoint
@@ -69,3 +78,8 @@ def test_chunks_that_refuse_come_last() -> None:
     }  # fmt: skip
     assert chunk_values(row) == {"entropy": [-4.0, -1.0, -2.0], "likelihood": [-6.0, -5.0, -2.0]}
     assert auc([2.0, 1.0], [1.0]) == 0.75 and auc([], [1.0]) is None
+
+
+def test_standardised_values() -> None:
+    assert standardised([1.0, 3.0]) == pytest.approx([-1, 1], abs=1e-5)
+    assert standardised([2.0, 2.0]) == [0.0, 0.0] and standardised([]) == []

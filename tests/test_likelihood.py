@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from samba_cli import scoring
 from samba_cli.dialect import Dialect, dialect_of
-from samba_cli.likelihood import standardised, token_likelihoods
+from samba_cli.likelihood import token_likelihoods
 from samba_cli.model import Model, Tokenizer, load_checkpoint
 from samba_cli.model.description import AttentionSpec, Description, LayerSpec, Mamba2Spec, MLPSpec
 from samba_cli.scoring import last_logits
@@ -143,8 +143,3 @@ def test_questions_that_are_nothing_and_rows_that_are_too_short(
         (tmp_path / "likelihood.plain.txt").write_text("$passage")
         bare = dialect_of(dialect.tokenizer, tmp_path)
         assert token_likelihoods("q", [""], model, bare).isfinite().all()
-
-
-def test_standardised_values() -> None:
-    assert standardised([1.0, 3.0]) == pytest.approx([-1, 1], abs=1e-5)
-    assert standardised([2.0, 2.0]) == [0.0, 0.0] and standardised([]) == []
