@@ -19,6 +19,7 @@ from samba_cli import __version__, folders, streams
 from samba_cli.config import Settings, load_settings
 from samba_cli.errors import SambaError
 from samba_cli.options import ModelOptions, flags
+from samba_cli.room import free_memory
 from samba_cli.session import Session, open_session
 from samba_cli.units import bytes_text, count_text
 
@@ -116,10 +117,12 @@ def _folders() -> Iterator[Check]:
 
 def _memory() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    free = free_memory()
     try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        free, total = page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on every system
+        total = None
+    if free is None or total is None:
         return Check("machine", "ok", f"{cores} cores")
     detail = f"{cores} cores, {bytes_text(free)} of {bytes_text(total)} memory free"
     return Check("machine", "ok" if free > 500e6 else "note", detail)
@@ -159,7 +162,10 @@ def _model(settings: Settings) -> tuple[Session | None, Check]:
         return None, Check("model", "problem", str(error))
     parameters = sum(p.numel() for p in session.model.parameters())
     place = session.folder or str(Path(__file__).parent / "model" / "weights")
+    growth = session.model.description.state_bytes(session.model.dtype.itemsize)[1]
+    grows = f", state grows by {bytes_text(growth)} per token" if growth else ""
     detail = f"{parameters / 1e6:.1f}M parameters, sha256 {session.model.fingerprint[:16]}, {place}"
+    detail += grows
     return session, Check("model", "ok", detail)
 
 
@@ -170,6 +176,7 @@ def _kernels(device: str) -> Check:
     from samba_cli.kernels.causal_conv1d import causal_conv1d
     from samba_cli.kernels.dispatch import backend_for, force
     from samba_cli.kernels.selective_scan import selective_scan
+    from samba_cli.kernels.ssd_scan import ssd_scan
     from samba_cli.kernels.window_attention import window_attention
 
     def random(*shape: int) -> torch.Tensor:
@@ -178,9 +185,11 @@ def _kernels(device: str) -> Check:
     generator = torch.Generator().manual_seed(0)
     u, delta, b, c = random(1, 70, 32), random(1, 70, 32), random(1, 70, 16), random(1, 70, 16)
     a, d, w = -random(32, 16).exp(), random(32), random(32, 4)
+    x, dt, g = random(1, 70, 4, 16), random(1, 70, 4), random(1, 70, 1, 16)
     q, k, v = random(1, 70, 4, 16), random(1, 70, 2, 16), random(1, 70, 2, 16)
     operations: dict[str, Callable[[], torch.Tensor]] = {
         "selective scan": lambda: selective_scan(u, delta, a, b, c, d)[0],
+        "Mamba-2 scan": lambda: ssd_scan(x, dt, a[:4, 0], g, g)[0],
         "convolution": lambda: causal_conv1d(u, w)[0],
         "attention": lambda: window_attention(q, k, v, 32),
     }
