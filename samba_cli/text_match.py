@@ -39,6 +39,12 @@ _END = re.compile(
     re.MULTILINE,
 )
 _NUMBER = re.compile(r"\d[\d.,:/\-]*\d|\d")
+_SPELLED = (
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen"
+    "|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+    "|hundred|thousand|million|billion"
+)
+_NUMBER_WORDS = re.compile(rf"\b(?:{_SPELLED})(?:[- ](?:{_SPELLED}))*\b", re.IGNORECASE)
 _NAME = re.compile(
     r"\b[A-Z][\w&'’\-]*(?:[ \t]+(?:(?:of|de|van|von|der|la)[ \t]+)?[A-Z][\w&'’\-]*)*"
 )
@@ -177,6 +183,9 @@ def names_and_numbers(text: str) -> list[str]:
     These are what a generated sentence must not invent: each is checked against the document.
     """
     found: list[str] = [match.group() for match in _NUMBER.finditer(text)]
+    words = (match.group() for match in _NUMBER_WORDS.finditer(text))
+    # "one" and "two" mostly count nothing: "one of them", "the two".
+    found += [word for word in words if word.casefold() not in ("one", "two")]
     starts = {start for start, _ in sentences(text)}
     for match in _NAME.finditer(text):
         name, begin = match.group(), match.start()

@@ -61,6 +61,8 @@ def test_one_bad_input_among_several_is_skipped(here: Path) -> None:
     }  # fmt: skip
     with pytest.raises(Unreadable, match="x.bin is a binary file"):
         outcome("x.bin")
+    with pytest.raises(Unreadable, match="^Standard input is a binary file"):
+        list(load(["-"], stdin=io.BytesIO(b"\0\1\2\3")))
 
 
 def test_a_missing_path_names_the_closest(here: Path) -> None:

@@ -219,6 +219,14 @@ def test_symlinks_and_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert walked(top, monkeypatch, follow) == ["a.txt", "gone", "out/b.txt"]
 
 
+def test_links_that_lead_in_a_circle_do_not_end_the_reading(tmp_path: Path) -> None:
+    make(tmp_path, {"a.txt": "text"})
+    (tmp_path / "x").symlink_to("y")
+    (tmp_path / "y").symlink_to("x")
+    found = list(load([str(tmp_path)], SourceOptions(follow_symlinks=True)))
+    assert [isinstance(item, Document) for item in found] == [True, False, False]
+
+
 def test_a_very_deep_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path
     for _ in range(900):

@@ -51,6 +51,8 @@ def test_names_and_numbers_are_what_could_be_invented() -> None:
     found = names_and_numbers("Yesterday Anna van Dyke met IBM in Paris for 1,250 euros.")
     assert found == ["1,250", "Anna van Dyke", "IBM", "Paris"]
     assert names_and_numbers("The contract ends.") == []
+    spelled = names_and_numbers("One of the two periods is twenty-one-three days, not thirty.")
+    assert spelled == ["twenty-one-three", "thirty"]
     assert "Karl Marx" in " ".join(names_and_numbers("It was Karl Marx. He wrote."))
 
 

@@ -52,7 +52,8 @@ class Problem(Unreadable):
     """A document that cannot be read. `reason` is what a Skipped of it carries."""
 
     def __init__(self, name: str, reason: str, sentence: str | None = None) -> None:
-        super().__init__(f"{name} {SENTENCES[reason]}" if sentence is None else sentence)
+        subject = "Standard input" if name == "-" else name
+        super().__init__(f"{subject} {SENTENCES[reason]}" if sentence is None else sentence)
         self.name = name
         self.reason = reason
 

@@ -116,7 +116,7 @@ def _walk(
             continue
         path = inside + entry.name
         linked = entry.is_symlink()
-        is_folder = entry.is_dir(follow_symlinks=options.follow_symlinks)
+        is_folder = _is_folder(entry, options.follow_symlinks)
         # git takes a link for a file, so rules for folders do not apply to it.
         from_top = below_top + path + ("/" if is_folder and not linked else "")
         if entry.name == ".git" or ignored(from_top, rules) or not wanted(prefix + path):
@@ -178,6 +178,13 @@ def _rules_of(path: str, base: str) -> tuple[_Rules, ...]:
     except OSError:
         return ()
     return (_Rules(base, parse_rules(text)),)
+
+
+def _is_folder(entry: os.DirEntry[str], follow_symlinks: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_symlinks)
+    except OSError:  # links that go round in a circle lead to no folder
+        return False
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
