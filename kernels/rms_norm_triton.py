@@ -46,6 +46,8 @@ def forward(
     n_rows = x.numel() // D
     y = torch.empty(x.shape, dtype=out_dtype, device=x.device)
     total = y if residual is None else torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    if n_rows == 0:  # no position of a chunk whose logits are wanted
+        return y, total
     block_d = triton.next_power_of_2(D)
     block_rows = 1 if n_rows < 128 else max(1, TILE_ELEMENTS // block_d)
     _forward_kernel[(triton.cdiv(n_rows, block_rows),)](

@@ -91,7 +91,7 @@ def read(
 
 def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """On the device, without waiting for what runs there."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

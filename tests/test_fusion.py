@@ -128,6 +128,15 @@ def test_rotation(device, shape, half):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@torch.inference_mode()
+def test_reading_without_logits(device):
+    model = mixed(device)
+    tokens = torch.zeros(1, 3, dtype=torch.long, device=device)
+    with force("triton"):
+        assert model(tokens, model.initial_state(), at=tokens[0, :0]).shape == (1, 0, 64)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("optional", [True, False])
 @torch.no_grad()
 def test_one_token_of_the_scan(device, optional):
