@@ -22,7 +22,7 @@ from samba_cli.scoring import last_logits
 from samba_cli.text_match import content_words, overlap
 
 # BM25 is scaled so that the best candidate has 1.
-BM25_WEIGHT = 2.0  # of BM25 against the mark in logits
+BM25_WEIGHT = 3.0  # of BM25 against the mark in logits
 BM25_WEIGHT_LIKELIHOOD = 5.0  # against the likelihood in nats a token: benchmarks/RESULTS.md
 CANDIDATES_CPU = 24
 CANDIDATES_ACCELERATOR = 48

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -70,8 +72,12 @@ FAMILIES = ("mamba", "falcon_mamba", "jamba", "mamba2", "bamba", "granitemoehybr
 def transformers_model(case: str, seed: int = 0, **sizes: Any) -> Any:
     """The reference with random weights: nothing stays at a value that hides a mistake."""
     import transformers
+    from transformers.models.bamba import modeling_bamba
 
     family, defaults = CASES[case]
+    by_group = "group_size" in inspect.signature(modeling_bamba.BambaRMSNormGated).parameters
+    if {**defaults, **sizes}.get("mamba_n_groups", 1) > 1 and not by_group:
+        pytest.skip("this version of transformers norms the groups of Mamba-2 as one")
     config = getattr(transformers, f"{family}Config")(
         **{"vocab_size": VOCABULARY, "pad_token_id": 0, **defaults, **sizes}
     )

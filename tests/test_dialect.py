@@ -243,6 +243,10 @@ class Told:
     """A state that remembers what was read."""
 
     read: list[int] = field(default_factory=list)
+    position: int = 0
+
+    def reserve(self, tokens: int) -> None:
+        """It holds anything."""
 
 
 class Scripted:
