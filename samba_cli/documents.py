@@ -19,6 +19,7 @@ class Part:
     page: int | None = None  # 1-based page, where the document has pages
     line: int | None = None  # 1-based line of the first character, where lines mean something
     heading: str | None = None  # the heading this part stands under, where the format tells
+    share: float | None = None  # of the document that is read after this part, where known
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,10 @@ class _Counter:
         if part.page is not None and part.page != self._page and not part.text.isspace():
             self.pages += bool(part.text)
             self._page = part.page
-        self._inside += len(part.text.encode(errors="replace"))
+        if part.share is not None and self._size is not None:
+            self._inside, self._place_known = round(part.share * self._size), True
+        else:
+            self._inside += len(part.text.encode(errors="replace"))
         return part
 
     def end_document(self, document: Document) -> None:

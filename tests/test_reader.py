@@ -266,6 +266,23 @@ def test_pages_are_counted(parts: tuple[Model, Tokenizer]) -> None:
     assert report.pages == 3 and report.bytes == 100
 
 
+@pytest.mark.usefixtures("told_often")
+def test_progress_follows_the_pages_where_bytes_say_nothing(
+    parts: tuple[Model, Tokenizer],
+) -> None:
+    size = 40_000_000  # pictures, mostly
+    text = [f"Page {n} says what it says, and no more than that. " * 20 for n in range(10)]
+    pages = [Part(page, page=n, share=n / 10) for n, page in enumerate(text, 1)]
+    told: list[Progress] = []
+    with open_read_folder(None, *parts) as folder:
+        stream = iter([Document("scan.pdf", "pdf", lambda: iter(pages), size)])
+        read(lambda: stream, *parts, folder, OFTEN, told.append)
+    done = [now.bytes_done for now in told]
+    known = [bytes_done for bytes_done in done if bytes_done is not None]
+    assert known == sorted(known) and known[-1] == size
+    assert any(0.2 * size < bytes_done < 0.8 * size for bytes_done in known)
+
+
 def test_keys_tell_inputs_apart(parts: tuple[Model, Tokenizer], tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one")

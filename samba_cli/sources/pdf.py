@@ -12,7 +12,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from samba_cli.documents import Part, Skipped
@@ -38,6 +38,7 @@ class _Page:
     text: str | None  # None: damaged
     marked: bool = True  # anything is drawn on it
     heading: str | None = None
+    share: float = 1.0  # of the pages wanted that are read when this one is
 
 
 def pdf_title(source: Source, options: SourceOptions) -> str | None:
@@ -75,7 +76,8 @@ def pdf_parts(
             report(item)
         skipped = []
         if page.text is not None and (page.text.strip() or not page.marked):
-            yield Part(join_words(page.text), page=page.number, heading=page.heading)
+            text = join_words(page.text)
+            yield Part(text, page=page.number, heading=page.heading, share=page.share)
     if not with_text:
         raise _nothing_read(source.name, count, skipped)
 
@@ -151,16 +153,18 @@ def _pages(source: Source, password: str | None, ranges: tuple[range, ...]) -> I
         with _locked(_pdfium(source, password)) as pdf:
             with _LOCK:
                 numbers, headings = chosen(len(pdf)), _outline(pdf)
-            for number in numbers:
+            for done, number in enumerate(numbers, 1):
                 with _LOCK:
                     page = _pdfium_page(pdf, number)
-                yield _Page(number, page.text, page.marked, _heading_at(headings, number))
+                heading = _heading_at(headings, number)
+                yield replace(page, heading=heading, share=done / len(numbers))
         return
     except _NotForPdfium:
         pass
     reader = _pypdf(source, password)
-    for number in chosen(len(reader.pages)):
-        yield _pypdf_page(reader, number)
+    numbers = chosen(len(reader.pages))
+    for done, number in enumerate(numbers, 1):
+        yield replace(_pypdf_page(reader, number), share=done / len(numbers))
 
 
 @contextmanager
