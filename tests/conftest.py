@@ -13,7 +13,7 @@ from hub import ID, Hub, model_files, serve
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
-# A shell starts jobs in the background with Ctrl-C ignored, and the programs started here inherit it.
+# A shell starts jobs in the background with Ctrl-C ignored; the programs started here inherit it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
