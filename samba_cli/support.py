@@ -14,6 +14,7 @@ from samba_cli.text_match import (
     content_words,
     names_and_numbers,
     occurs,
+    only_names,
     overlap,
     plausible_sentence,
     sentences,
@@ -37,7 +38,7 @@ def supported(
     Names and numbers must stand in the document as they are.
     """
     stems = content_words(text)
-    if len(stems) < _LEAST_WORDS:
+    if len(stems) < _LEAST_WORDS or only_names(text):
         return None
     for name in names_and_numbers(text):
         if not any(occurs(name, one.passage.text) for one in replayed) and not index.contains(name):

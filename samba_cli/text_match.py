@@ -207,11 +207,18 @@ _NOT_PROSE = re.compile(
 )
 
 
+def only_names(text: str) -> bool:
+    """Whether nearly all words are names and numbers, as in a page's header: it says nothing."""
+    return sum(word[0].isalpha() and not word[0].isupper() for word in text.split()) < 2
+
+
 def plausible_sentence(text: str) -> bool:
     """Whether an extract reads as a sentence of prose: not a heading, a table, code or a diff."""
-    if _NOT_PROSE.search(text):
+    if _NOT_PROSE.search(text) or only_names(text):
         return False
     letters = sum(character.isalpha() or character.isspace() for character in text)
     if text.count("|") > 1 or re.search(r"\n(?: {4}|\t)", text):
+        return False
+    if len(re.findall(r"\w\(", text)) > 1:  # calls of functions
         return False
     return 5 <= len(words(text)) <= 60 and letters >= 0.75 * len(text)

@@ -65,4 +65,6 @@ def test_strings_are_compared_as_a_reader_would() -> None:
     assert overlap(content_words("notice periods"), content_words("the notice period is")) == 1.0
     assert split_identifier("readHTTPHeader_v2") == ["read", "http", "header", "v", "2"]
     assert plausible_sentence("This is a sentence of some words.")
+    assert not plausible_sentence("It runs bp and then confint(bp) and plot(bp) of it")
+    assert not plausible_sentence("Achim Zeileis 21 Journal of Statistical Software 2004")
     assert not plausible_sentence("| a | b | c | d | e |") and not plausible_sentence("x = 1")
