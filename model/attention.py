@@ -50,30 +50,26 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, state: Held, rotation: Rotation | None) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
+        q, k, v = self._heads(x, rotation if self.spec.rope_theta is not None else None)
+        return self.o_proj(attend(q, k, v, state, self.spec.scale).flatten(-2))
+
+    def _heads(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, rotated: by one product and one rotation where they fuse."""
         s = self.spec
-        if fused(x):
-            joint = joint_weight((self.q_proj, self.k_proj, self.v_proj))
-            if joint is not None and joint.dtype == x.dtype:
-                return self._joint(x, joint, state, rotation)
+        joint = joint_weight((self.q_proj, self.k_proj, self.v_proj)) if fused(x) else None
+        if joint is not None and joint.dtype == x.dtype:
+            heads = F.linear(x, joint).unflatten(-1, (-1, s.d_head))
+            turned, v = heads.tensor_split((s.n_head + s.n_kv_head,), dim=2)
+            if rotation is not None:
+                turned = rotate(turned, *rotation)
+            q, k = turned.tensor_split((s.n_head,), dim=2)
+            return q, k, v
         q = self.q_proj(x).unflatten(-1, (s.n_head, s.d_head))
         k = self.k_proj(x).unflatten(-1, (s.n_kv_head, s.d_head))
         v = self.v_proj(x).unflatten(-1, (s.n_kv_head, s.d_head))
-        if rotation is not None and s.rope_theta is not None:
+        if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
-        return self.o_proj(attend(q, k, v, state, s.scale).flatten(-2))
-
-    def _joint(
-        self, x: Tensor, weight: Tensor, state: Held,
-        rotation: Rotation | None,
-    ) -> Tensor:  # fmt: skip
-        """The same with one product for queries, keys and values, and one rotation."""
-        s = self.spec
-        heads = F.linear(x, weight).unflatten(-1, (-1, s.d_head))
-        turned, v = heads.tensor_split((s.n_head + s.n_kv_head,), dim=2)
-        if rotation is not None and s.rope_theta is not None:
-            turned = rotate(turned, *rotation)
-        q, k = turned.tensor_split((s.n_head,), dim=2)
-        return self.o_proj(attend(q, k, v, state, s.scale).flatten(-2))
+        return q, k, v
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, state: Held, scale: float | None) -> Tensor:

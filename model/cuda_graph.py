@@ -148,7 +148,7 @@ def read_chunk(model: Model, tokens: Tensor, state: State, at: Tensor) -> Tensor
     """
     length = tokens.shape[1]
     graph = None
-    if length > 1 and state.position >= _slots(state) and _small(model):
+    if length > 1 and state.position >= state.slots and _small(model):
         graph = graph_for(model, state, length)
     if graph is None or not graph.lock.acquire(blocking=False):
         return model(tokens, state, at)
@@ -163,7 +163,3 @@ def read_chunk(model: Model, tokens: Tensor, state: State, at: Tensor) -> Tensor
 
 def _small(model: Model) -> bool:
     return sum(parameter.numel() for parameter in model.parameters()) < SMALL_MODEL
-
-
-def _slots(state: State) -> int:
-    return max((t.shape[1] for n, t in state.tensors().items() if n.endswith(".keys")), default=0)

@@ -223,6 +223,12 @@ class State:
         return sum(t.numel() * t.element_size() for t in self.tensors().values())
 
     @property
+    def slots(self) -> int:
+        """The most slots of a ring: from this position on all are in use."""
+        rings = [layer for layer in self.layers if isinstance(layer, AttentionState)]
+        return max((ring.keys.shape[1] for ring in rings), default=0)
+
+    @property
     def batch(self) -> int:
         return next(iter(self.tensors().values())).shape[0]
 

@@ -53,17 +53,12 @@ class StaticState:
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         self._nothing = torch.zeros(0, dtype=torch.int64, device=device)
         self._kept = copies.layers
+        self.slots = copies.slots
         self.layers: list[MambaState | StaticRing] = []
 
     @staticmethod
     def possible(state: State) -> bool:
         return all(isinstance(part, (MambaState, AttentionState)) for part in state.layers)
-
-    @property
-    def slots(self) -> int:
-        """The most slots of a ring: from this position on all are in use."""
-        rings = [part for part in self._kept if isinstance(part, AttentionState)]
-        return max((ring.keys.shape[1] for ring in rings), default=0)
 
     def load(self, state: State) -> None:
         """Take what a state holds."""

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from samba_cli.errors import ModelError
+from samba_cli.files import lock as lock_file
 from samba_cli.index import PassageIndex
 from samba_cli.model.network import Model
 from samba_cli.model.state import State, StateError
@@ -304,16 +305,9 @@ def _load_state(path: Path, model: Model, tokenizer: Tokenizer) -> tuple[State, 
 def _lock(path: Path) -> int | None:
     """Hold a folder for this process. Raises OSError when another one holds it."""
     try:
-        import fcntl
-    except ImportError:  # Windows: two reads of the same input at once are not kept apart
-        return None
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
+        return lock_file(path)
+    except BlockingIOError:
         raise OSError("another process is reading the same input") from None
-    return handle
 
 
 def _reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from samba_cli import models, streams
 from samba_cli.errors import ModelError, UsageError
+from samba_cli.files import sha256
 from samba_cli.folders import models_folder
 from samba_cli.models import ModelFile, StoredModel
 from samba_cli.units import bytes_text
@@ -86,7 +87,7 @@ def _described(name: str, file: Path, folder: Path) -> StoredModel:
         commit="",
         license=None,
         pulled=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        files=tuple(ModelFile(p.name, p.stat().st_size, models.sha256(p)) for p in paths),
+        files=tuple(ModelFile(p.name, p.stat().st_size, sha256(p)) for p in paths),
     )
 
 

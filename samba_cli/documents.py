@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+# Kinds whose text is (about) the bytes of the file.
+TEXT_KINDS = frozenset({"text", "markdown", "code", "git"})
+
 
 @dataclass(frozen=True)
 class Part:

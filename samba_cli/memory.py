@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from samba_cli.errors import ModelError, UsageError
+from samba_cli.files import sha256
 from samba_cli.folders import memories_folder
 
 FORMAT = 1
@@ -189,11 +190,8 @@ def changed_sources(sources: Iterable[Source]) -> Iterator[tuple[Source, str]]:
 
 
 def _sha256(path: Path) -> str | None:
-    import hashlib
-
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError:
         return None
 

@@ -13,11 +13,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from samba_cli.errors import ModelError, UsageError
+from samba_cli.files import sha256
 from samba_cli.folders import models_folder
 
 FORMAT = 1
 SOURCE = "source.json"
 PARTIAL = ".partial"  # NAME.partial is a pull that was interrupted
+CONFIG = "config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # one file, or several
+PICKLE = "pytorch_model.bin"  # what older checkpoints have
 BUILT_IN = "samba"  # how the model that comes with the program is named
 BUILT_IN_FOLDER = Path(__file__).parent / "model" / "weights"
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
@@ -172,14 +176,6 @@ def changed_files(model: StoredModel, verify: bool) -> dict[str, str]:
         if size != file.size or (verify and sha256(path) != file.sha256):
             found[file.name] = "changed"
     return found
-
-
-def sha256(path: Path) -> str:
-    """Raises OSError."""
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(name: str) -> None:

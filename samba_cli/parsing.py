@@ -9,13 +9,11 @@ from pathlib import Path
 
 from samba_cli.checkpoint import Position
 from samba_cli.dialect import Dialect, dialect_of
-from samba_cli.documents import Document, Part, Passage, Skipped
+from samba_cli.documents import TEXT_KINDS, Document, Part, Passage, Skipped
 from samba_cli.errors import SambaError
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.passages import cut
 
-# Kinds whose text is (about) the file's bytes: only there is the place in the file known.
-_TEXT_KINDS = frozenset({"text", "markdown", "code", "git"})
 _BATCH = 16  # passages encoded together: the tokenizer does so on all cores
 _LARGE = 1 << 20  # bytes; inside a larger file of another kind the place in bytes is unknown
 
@@ -175,7 +173,7 @@ class _Counter:
 
     def begin_document(self, document: Document) -> None:
         self._page, self._inside, self._size = None, 0, document.size
-        self._place_known = document.kind in _TEXT_KINDS or (document.size or 0) < _LARGE
+        self._place_known = document.kind in TEXT_KINDS or (document.size or 0) < _LARGE
 
     def count(self, part: Part) -> Part:
         self.characters += len(part.text)

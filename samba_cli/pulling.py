@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from samba_cli import models
 from samba_cli.errors import ModelError
 from samba_cli.failures import Interrupted
+from samba_cli.files import lock as lock_file
+from samba_cli.files import sha256
 from samba_cli.hub import HubFile, Repository, fetch, look_up
 from samba_cli.model_facts import architecture
-from samba_cli.models import ModelFile, StoredModel
+from samba_cli.models import CONFIG, INDEX, PICKLE, WEIGHTS, ModelFile, StoredModel
 from samba_cli.units import bytes_text
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-INDEX, PICKLE = "model.safetensors.index.json", "pytorch_model.bin"
 BESIDE = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "chat_template.jinja",
@@ -141,14 +141,14 @@ def _get(
     """A file, whole and checked, under its name in `folder`."""
     path, part = folder / file.name, folder / f"{file.name}{_PART}"
     if path.is_file():  # it got its name after it was checked
-        return ModelFile(file.name, file.size, file.sha256 or models.sha256(path))
+        return ModelFile(file.name, file.size, file.sha256 or sha256(path))
     with part.open("ab") as target:
         if target.tell() > file.size:
             target.truncate(0)
         fetch(repository, file, target, arrived)
         target.flush()
         os.fsync(target.fileno())
-    digest = models.sha256(part)
+    digest = sha256(part)
     if not _is(part, file, digest):
         part.unlink()
         raise ModelError(
@@ -228,7 +228,7 @@ def _pull_folder(partial: Path, again: str) -> Iterator[Path]:
     lock, ours = None, False
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        lock = _lock(partial / _LOCK)
+        lock = lock_file(partial / _LOCK)
         ours = True
         yield partial
     except BlockingIOError as error:
@@ -253,18 +253,3 @@ def _pull_folder(partial: Path, again: str) -> Iterator[Path]:
 def _worth_keeping(partial: Path) -> bool:
     paths = (p for p in partial.iterdir() if p.name not in (_COMMIT, _LOCK, CONFIG, INDEX))
     return any(path.stat().st_size for path in paths)
-
-
-def _lock(path: Path) -> int | None:
-    """Hold a folder for this process. Raises BlockingIOError when another one holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two pulls of the same model at once are not kept apart
-        return None
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle

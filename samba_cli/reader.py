@@ -195,9 +195,10 @@ class _Reading:
         tokens = _sent(torch.tensor([self.buffer[:count]]), device)
         places = [place for piece, place in zip(done, at, strict=True) if piece.marked]
         where = _sent(torch.tensor(places, dtype=torch.long), device)
-        # the ragged end of a text does not come again: no graph is worth making for it
-        read = read_chunk if count == self.chunk else Model.__call__
-        logits = read(self.model, tokens, self.folder.state, where)
+        if count == self.chunk:
+            logits = read_chunk(self.model, tokens, self.folder.state, where)
+        else:  # the ragged end of a text does not come again: no graph is worth making for it
+            logits = self.model(tokens, self.folder.state, where)
         if places:
             control = self.tokenizer.control
             marks = logits[0, :, control["<|yes|>"]] - logits[0, :, control["<|no|>"]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samba_cli.documents import Document
+from samba_cli.documents import TEXT_KINDS, Document
 from samba_cli.errors import DeviceError, SambaError
 from samba_cli.session import Session
 from samba_cli.units import bytes_text, count_text
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from samba_cli.model import Tokenizer
     from samba_cli.sources.options import SourceOptions
 
-_TEXT = ("text", "markdown", "code", "git")  # kinds whose bytes on disk are their text
 _BYTES_PER_TOKEN = 4.0  # where there is no sample
 _SAMPLE = 65_536  # characters of the first text, encoded to measure that
 _SLACK = 1.05  # more room is reserved than estimated
@@ -86,7 +85,7 @@ def estimate(paths: Sequence[str], options: SourceOptions, tokenizer: Tokenizer)
         for item in load(files, options) if files else ():
             if not isinstance(item, Document):
                 continue
-            if item.kind not in _TEXT or item.size is None:
+            if item.kind not in TEXT_KINDS or item.size is None:
                 complete = False
                 continue
             size += item.size

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from samba_cli.model import Model, Tokenizer
 
 BUILT_IN = "samba (built in)"
-# One file, several with an index, or what older checkpoints have.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_WEIGHTS = (models.WEIGHTS, models.INDEX, models.PICKLE)  # any one of them will do
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _checkpoint_folder(setting: str | None) -> Path | None:
     """
     if setting is None or setting == models.BUILT_IN:
         folder = models.BUILT_IN_FOLDER
-        if not (folder / "model.safetensors").is_file():
+        if not (folder / models.WEIGHTS).is_file():
             raise ModelError(
                 f"the built-in model is missing ({folder}); install samba again or give --model"
             )
@@ -112,11 +111,11 @@ def _checkpoint_folder(setting: str | None) -> Path | None:
 
 
 def _check_files(folder: Path, name: str) -> None:
-    for file in ("config.json", "tokenizer.json"):
+    for file in (models.CONFIG, "tokenizer.json"):
         if not (folder / file).is_file():
             raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {file}")
-    if not any((folder / file).is_file() for file in WEIGHTS):
-        raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {WEIGHTS[0]}")
+    if not any((folder / file).is_file() for file in _WEIGHTS):
+        raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {models.WEIGHTS}")
 
 
 def _device(setting: str) -> str:

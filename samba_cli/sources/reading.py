@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import BinaryIO, cast
 
-from samba_cli.documents import Document, Part, Skipped
+from samba_cli.documents import TEXT_KINDS, Document, Part, Skipped
 from samba_cli.sources import sniff, text
 from samba_cli.sources.git import git_parts
 from samba_cli.sources.markdown import markdown_parts
@@ -22,8 +22,6 @@ from samba_cli.sources.source import (
     slice_of,
     spooled,
 )
-
-_TEXT_KINDS = ("text", "markdown", "code", "git")
 
 
 def open_document(
@@ -101,7 +99,7 @@ def stream_document(
     kind = kind_name(options.kind) if options.kind else "archive"
     if options.kind is None and not head.startswith(b"PK\x03\x04"):
         kind = sniff.kind_of(probe, head)
-    if kind in _TEXT_KINDS:
+    if kind in TEXT_KINDS:
         _check_text(name, head, options)
         encoding = options.encoding or text.head_encoding(head) or "cp1252"
         chunks = text.decoded(_Rejoined.of(head, stream), encoding)
