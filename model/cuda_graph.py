@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from samba_cli.model.static_state import StaticState
 
 Step = Callable[[Tensor], Tensor]  # tokens [B, 1] -> logits [B, 1, V]
 SMALL_MODEL = 600_000_000  # parameters; a chunk of a larger one takes longer than its launches
+KEPT = 6  # graphs of a model: each holds its buffers and activations on the device
 
 
 class Graph:
@@ -84,8 +86,8 @@ class Graph:
 @dataclass
 class _Graphs:
     weights: tuple[int, ...] = ()  # the addresses that the graphs read
-    # None: could not be captured
-    by_size: dict[tuple[int, int, bool], Graph | None] = field(default_factory=dict)
+    # The last used comes last. None: could not be captured
+    by_size: OrderedDict[tuple[int, int, bool], Graph | None] = field(default_factory=OrderedDict)
 
 
 # Beside the models, not in them: a model can be copied and saved, a graph cannot.
@@ -107,9 +109,13 @@ def graph_for(model: Model, state: State, length: int) -> Graph | None:
     kept = _graphs.setdefault(model, _Graphs())
     weights = tuple(parameter.data_ptr() for parameter in model.parameters())
     if kept.weights != weights:
-        kept.weights, kept.by_size = weights, {}
+        kept.weights, kept.by_size = weights, OrderedDict()
     size = (state.batch, length, mode == "captured")
-    if size not in kept.by_size:
+    if size in kept.by_size:
+        kept.by_size.move_to_end(size)
+    else:
+        while len(kept.by_size) >= KEPT:  # first: what it holds may be what the next one needs
+            kept.by_size.popitem(last=False)
         try:
             kept.by_size[size] = Graph(model, model.initial_state(state.batch), length, size[2])
         except RuntimeError as error:  # what CUDA and its allocator raise

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_fusion import mixed, needs_gpu
 
-from samba_cli.model import Model, State
+from samba_cli.model import Model, State, cuda_graph
 from samba_cli.model.cuda_graph import decoding, graph_for, read_chunk
 from samba_cli.model.description import (
     AttentionSpec,
@@ -166,6 +166,21 @@ def test_new_weights_get_new_graphs(direct):
     assert graph_for(model.join(), state, 1) is not graph
     with torch.inference_mode(False):
         assert graph_for(model, state, 1) is None  # autograd is at work
+
+
+@torch.inference_mode()
+def test_few_graphs_are_kept_and_the_least_used_goes(direct, monkeypatch):
+    monkeypatch.setattr(cuda_graph, "KEPT", 3)
+    model = mixed("cpu")
+    first, second, third, fourth = (model.initial_state(batch) for batch in (1, 2, 3, 4))
+    graphs = [graph_for(model, state, 1) for state in (first, second, third)]
+    assert graph_for(model, first, 1) is graphs[0]  # used again: the second is the oldest now
+    graph_for(model, fourth, 1)
+    assert [graph_for(model, state, 1) is graph for state, graph in
+            zip((first, third, second), (graphs[0], graphs[2], graphs[1]), strict=True)] == [
+        True, True, False,
+    ]  # fmt: skip
+    decode_both(model, 5, 2, steps=4)
 
 
 def test_graphs_are_off_on_a_cpu_and_by_the_switch(monkeypatch, model):
