@@ -15,7 +15,7 @@ from samba_cli.prompts import render
 from training import corpus, tasks
 from training.encoder import Encoder
 from training.library import Library
-from training.mix import TUNING, Reading, Rows
+from training.mix import Reading, Rows, mixed
 from training.pretext import GENERATORS, SHARES
 from training.pretext_recall import facts
 from training.pretext_summaries import lead, salient
@@ -329,7 +329,7 @@ def test_every_document_is_read_once_an_epoch(library: Library, formats: Formats
 
 
 def test_batches_depend_on_the_seed_and_not_on_the_workers(built: Path) -> None:
-    mix = TUNING | {kind: share for kind, share in SHARES.items() if kind == "recall"}
+    mix = mixed(0.3, 0.3, 0.4) | {kind: share for kind, share in SHARES.items() if kind == "recall"}
     alone = iter(Lanes(built, mix, batch=3, length=128, seed=4, tokenizer=WEIGHTS))
     first = [next(alone) for _ in range(4)]
     other = iter(Lanes(built, mix, batch=3, length=128, seed=5, tokenizer=WEIGHTS))

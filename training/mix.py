@@ -20,8 +20,8 @@ READ_TOKENS = (6_000, 12_000, 6_000, 100_000)
 _ANOTHER = 0.3  # how often another document is read after one, as the program reads folders
 
 _TASK_SHARES = {
-    "task_marks": 0.36, "task_answer": 0.36, "task_summary": 0.12, "task_session": 0.12,
-    "task_read": 0.04,
+    "task_marks": 0.34, "task_answer": 0.42, "task_summary": 0.12, "task_session": 0.09,
+    "task_read": 0.03,
 }  # fmt: skip
 
 
@@ -30,11 +30,11 @@ def _scaled(shares: Mapping[str, float], total: float) -> dict[str, float]:
     return {kind: total * share / whole for kind, share in shares.items()}
 
 
-# Shares of the tokens by kind of row.
-PRETRAINING: dict[str, float] = {"read": 0.5, **_scaled(pretext.SHARES, 0.5)}
-TUNING: dict[str, float] = {
-    "read": 0.3, **_scaled(pretext.SHARES, 0.3), **_scaled(_TASK_SHARES, 0.4),
-}  # fmt: skip
+def mixed(read: float, pretext_tasks: float, tasks: float) -> dict[str, float]:
+    """Shares of the tokens by kind of row, from those of plain reading, made and human tasks."""
+    return {
+        "read": read, **_scaled(pretext.SHARES, pretext_tasks), **_scaled(_TASK_SHARES, tasks),
+    }  # fmt: skip
 
 
 @cache  # the lanes of a worker share it

@@ -9,7 +9,7 @@ import numpy as np
 
 from training.library import Library
 from training.pretext_spans import how_many, pick_passage, shuffled
-from training.rows import TEXT_LOSS, Formats, Row, Tokens
+from training.rows import Formats, Row, Tokens
 from training.words import content_words, hashed
 
 _FUNCTION = re.compile(
@@ -76,7 +76,7 @@ def docstring(library: Library, formats: Formats, rng: np.random.Generator) -> R
     code, wanted = _body(text, match), _first_paragraph(match["text"])
     if len(wanted) < 12 or code.count("\n") < 2:
         return None
-    return formats.written("docstring", wanted, code=formats.encode(code, TEXT_LOSS))
+    return formats.written("docstring", wanted, code=formats.encode(code, formats.losses.text))
 
 
 def purpose(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:

@@ -15,7 +15,7 @@ from training.library import Library
 from training.pretext_spans import document_name, pick_passage
 from training.rows import Formats, Row, Tokens, chain
 
-_RECALL_LOSS = 3.0  # few tokens carry it
+_RECALL_SHARE = 0.75  # of the loss of an answer
 _SHORTEST, _LONGEST = 100, 30_000  # tokens between a fact and its question
 _NOTHING = 0.08  # share of the questions about something that was never said
 
@@ -169,7 +169,7 @@ def recall(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
     else:
         asked, planted = _scattered(formats, rng, texts)
     name = document_name(library, library.document_of(passage), rng)
-    read = formats.reading(name, texts, loss=0.5)
+    read = formats.reading(name, texts, share=0.5)
     unknown = facts(rng, 1)[0]
     rows: list[Row] = []
     for number in rng.permutation(len(asked))[: int(rng.integers(2, 7))]:
@@ -178,7 +178,7 @@ def recall(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
             continue
         fact = asked[number]
         shown = [texts[planted[number]]] if rng.random() < 0.25 else []
-        rows.append(formats.answering(fact.question, shown, fact.answer, _RECALL_LOSS))
+        rows.append(formats.answering(fact.question, shown, fact.answer, _RECALL_SHARE))
     return chain([read, *rows], formats.end)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from training.library import Library, Words
 from training.pretext_spans import document_name, pick_passage
-from training.rows import NO_LOSS, YES_LOSS, Formats, Row
+from training.rows import Formats, Row
 from training.words import content_words, hashed, is_prose, sentences, squeeze
 
 _LEADING = {"encyclopedia", "paper", "docs", "report"}  # kinds whose documents begin with a lead
@@ -105,8 +105,7 @@ def read(
     yes = salient(library, found.words, found.body, found.last, most)
     places = np.flatnonzero(row.tokens == formats.mark)[found.body - first : found.last - first]
     wanted = np.isin(np.arange(found.body, found.last), yes)
-    row.targets[places] = np.where(wanted, formats.yes, formats.no)
-    row.weights[places] = np.where(wanted, YES_LOSS / 2, NO_LOSS / 2)  # the oracle is rough
+    formats.judge(row, places, wanted, 0.5)  # the oracle is rough
     return row
 
 

@@ -21,11 +21,26 @@ from training.encoder import Encoder
 Tokens = npt.NDArray[np.uint16]
 Weights = npt.NDArray[np.float16]
 
-TEXT_LOSS = 0.6  # a passage inside a task, the first time it stands there
-ANSWER_LOSS = 4.0
-# There is one relevant passage among several, and one mark in some 200 tokens: with weights near 1
-# the marks would be lost in the gradient of the text.
-YES_LOSS, NO_LOSS = 10.0, 4.0
+
+@dataclass(frozen=True)
+class Losses:
+    """How much predicting a token counts, by what it is.
+
+    There is one mark in some 200 tokens, and one relevant passage among several; an answer is ten
+    tokens under a thousand of passages: with weights near 1 both are lost in the gradient of text.
+    """
+
+    read: float = 1.0  # a document that is read
+    text: float = 0.6  # a passage inside a task
+    answer: float = 4.0
+    summary: float = 1.5  # written by people; longer than an answer
+    yes: float = 10.0
+    no: float = 4.0
+
+
+PRETRAINING_LOSSES = Losses()
+# In tuning, what is wanted of the model counts about a third of all.
+TUNING_LOSSES = Losses(read=0.5, text=0.1, answer=12.0, summary=3.0)
 
 
 @dataclass(frozen=True)
@@ -62,17 +77,17 @@ def join(pieces: Sequence[Piece]) -> Piece:
 class Formats:
     """The prompt templates as tokens; `fill` gives exactly what rendering and encoding gives."""
 
-    def __init__(self, tokenizer: Encoder) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Encoder, losses: Losses = Losses()) -> None:
+        self.tokenizer, self.losses = tokenizer, losses
         control = tokenizer.control
         self.end, self.mark = control["<|end|>"], control["<|mark|>"]
         self.yes, self.no, self.none = control["<|yes|>"], control["<|no|>"], control["<|none|>"]
         self._templates: dict[str, list[Piece | str]] = {}
 
     @classmethod
-    def load(cls, folder: Path | str) -> Formats:
+    def load(cls, folder: Path | str, losses: Losses = Losses()) -> Formats:
         """From the folder of tokenizer.json. Raises FileNotFoundError where it is missing."""
-        return cls(Encoder(folder))
+        return cls(Encoder(folder), losses)
 
     def encode(self, text: str, loss: float = 0.0) -> Piece:
         return piece(self.tokenizer.encode(text), loss)
@@ -93,8 +108,9 @@ class Formats:
             for s in segments
         ]
 
-    def passages(self, texts: Sequence[Tokens], loss: float = TEXT_LOSS) -> Piece:
+    def passages(self, texts: Sequence[Tokens]) -> Piece:
         """Passages shown again, each after `<|passage|>`."""
+        loss = self.losses.text
         return join([self.fill("passage", passage=piece(text, loss)) for text in texts])
 
     def reading(
@@ -102,16 +118,19 @@ class Formats:
         name: str,
         passages: Sequence[Tokens],
         salient: Sequence[bool] | None = None,
-        loss: float = 1.0,
+        share: float = 1.0,
     ) -> Row:
-        """A document as the program reads it; `salient` says what the marks are, if known."""
+        """A document as the program reads it; `salient` says what the marks are, if known.
+
+        `share` scales the loss of its text, where it is read for the sake of what follows.
+        """
         head = self.fill("read_document", name=self.encode(name))
         mark = np.array([self.mark], np.uint16)
         parts = [head.tokens]
         for passage in passages:
             parts += [passage, mark]
         tokens = np.concatenate(parts)
-        weights = np.full(len(tokens), loss, np.float16)
+        weights = np.full(len(tokens), share * self.losses.read, np.float16)
         weights[: len(head.tokens)] = 0.0
         places = len(head.tokens) - 1 + np.cumsum([len(p) + 1 for p in passages])
         weights[places] = 0.0  # a mark is put there by the program, never predicted
@@ -119,16 +138,25 @@ class Formats:
         row.targets[places] = -1  # at a mark, the next passage is not what is wanted
         row.weights[places] = 0.0
         if salient is not None:
-            wanted = np.asarray(salient, bool)
-            row.targets[places] = np.where(wanted, self.yes, self.no)
-            row.weights[places] = np.where(wanted, YES_LOSS, NO_LOSS)
+            self.judge(row, places, np.asarray(salient, bool))
         return row
+
+    def judge(
+        self,
+        row: Row,
+        places: npt.NDArray[np.int64],
+        wanted: npt.NDArray[np.bool_],
+        share: float = 1.0,
+    ) -> None:
+        """Say at the marks of a row, in place, which of the passages before them matter."""
+        row.targets[places] = np.where(wanted, self.yes, self.no)
+        row.weights[places] = share * np.where(wanted, self.losses.yes, self.losses.no)
 
     def plain(self, name: str, passages: Sequence[Tokens]) -> Row:
         """A document without marks: text as any other program would have it."""
         head = self.fill("read_document", name=self.encode(name))
         tokens = np.concatenate([head.tokens, *passages])
-        weights = np.ones(len(tokens), np.float16)
+        weights = np.full(len(tokens), self.losses.read, np.float16)
         weights[: len(head.tokens)] = 0.0
         return shift(Piece(tokens, weights))
 
@@ -136,16 +164,14 @@ class Formats:
         """A question and passages, each judged at its mark."""
         asked = self.encode(question)
         parts = [
-            self.fill("mark_next", passage=piece(tokens, TEXT_LOSS))
+            self.fill("mark_next", passage=piece(tokens, self.losses.text))
             if i
-            else self.fill("mark", question=asked, passage=piece(tokens, TEXT_LOSS))
+            else self.fill("mark", question=asked, passage=piece(tokens, self.losses.text))
             for i, tokens in enumerate(passages)
         ]
         row = shift(join(parts))
         places = np.cumsum([len(part.tokens) for part in parts]) - 1
-        wanted = np.asarray(relevant, bool)
-        row.targets[places] = np.where(wanted, self.yes, self.no)
-        row.weights[places] = np.where(wanted, YES_LOSS, NO_LOSS)
+        self.judge(row, places, np.asarray(relevant, bool))
         return row
 
     def answering(
@@ -153,9 +179,10 @@ class Formats:
         question: str,
         passages: Sequence[Tokens],
         answer: str | None,
-        loss: float = ANSWER_LOSS,
+        share: float = 1.0,
     ) -> Row:
         """A question, passages shown again, and the answer; None: they do not answer it."""
+        loss = share * self.losses.answer
         asked = self.encode(question)
         prompt = self.fill("answer", question=asked, passages=self.passages(passages))
         wanted = piece([self.none], loss) if answer is None else self.encode(answer, loss)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from training.library import Library
 from training.mix import Reading, Rows, open_tasks
-from training.rows import Formats, Row
+from training.rows import PRETRAINING_LOSSES, Formats, Losses, Row
 
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]
 
@@ -46,6 +46,7 @@ class _Plan:
     length: int
     seed: int
     start_step: int
+    losses: dict[str, float]
 
 
 class Lane:
@@ -80,7 +81,7 @@ class Lane:
 
 def make_lanes(plan: _Plan) -> list[Lane]:
     """The lanes of a plan; each has a random generator of its own."""
-    formats = Formats.load(plan.tokenizer)
+    formats = Formats.load(plan.tokenizer, Losses(**plan.losses))
     library = Library(Path(plan.corpus) / "train")
     tasks = open_tasks(Path(plan.corpus), plan.mix, formats)
     lanes = []
@@ -121,13 +122,23 @@ class Lanes:
         workers: int = 0,
         tokenizer: Path | str = Path("model/weights"),
         start_step: int = 0,
+        losses: Losses = PRETRAINING_LOSSES,
     ) -> None:
         self.batch, self.length = batch, length
         files = str(Path(corpus).resolve()), str(Path(tokenizer).resolve())
         total, own = batch * world, range(rank * batch, (rank + 1) * batch)
         count = min(max(workers, 1), batch)
         self._plans = [
-            _Plan(*files, dict(mix), list(own[worker::count]), total, length, seed, start_step)
+            _Plan(
+                *files,
+                dict(mix),
+                list(own[worker::count]),
+                total,
+                length,
+                seed,
+                start_step,
+                asdict(losses),
+            )  # fmt: skip
             for worker in range(count)
         ]
         self._processes: list[subprocess.Popen[bytes]] = []

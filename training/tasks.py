@@ -28,7 +28,7 @@ from training.words import content_words, hashed
 
 _KEPT_BACK = 20  # one document in twenty
 _LONGEST_ANSWER = 950  # characters, about 250 tokens
-_NOTHING = 0.12  # share of the answerable questions asked over passages that do not answer
+_NOTHING = 0.2  # share of the answerable questions asked over passages that do not answer
 _READ_PASSAGES = 48  # of a document that is read before it is asked about
 _KEPT = ("task", "question", "answer", "answerable", "evidence", "style")
 
@@ -80,9 +80,15 @@ class Tasks:
             for summary in {_is_summary(q) for q in document["questions"]}:
                 self._documents.setdefault((document["source"], summary), []).append(number)
 
-    def _draw(self, summary: bool, rng: np.random.Generator) -> tuple[int, Record]:
+    def drawn(self) -> list[tuple[str, bool]]:
+        """The files there are rows of, and whether of their summaries or of their questions."""
+        return list(self._documents)
+
+    def _draw(
+        self, summary: bool, rng: np.random.Generator, only: str | None = None
+    ) -> tuple[int, Record]:
         """A document and one of its questions: summaries without a question, or questions."""
-        families = [f for f, kind in self._documents if kind == summary]
+        families = [f for f, kind in self._documents if kind == summary and f == (only or f)]
         odds = np.array([SHARES.get(f, 1) for f in families], np.float64)
         while True:
             family = families[int(rng.choice(len(families), p=odds / odds.sum()))]
@@ -188,9 +194,9 @@ class Tasks:
         tokens = np.array(self.formats.tokenizer.encode(text), np.uint16)
         return self.formats.answering(question["question"], [tokens], answer)
 
-    def answer(self, rng: np.random.Generator) -> Row | None:
+    def answer(self, rng: np.random.Generator, family: str | None = None) -> Row | None:
         """A question, the passages the program would show again, and the answer or that none is."""
-        return self._answering(*self._draw(False, rng), rng)
+        return self._answering(*self._draw(False, rng, family), rng)
 
     def session(self, rng: np.random.Generator) -> Row | None:
         """A stretch of a document is read, then questions about it are answered."""
@@ -202,7 +208,7 @@ class Tasks:
         begin = max(first, (gold[0] if gold else first) - int(rng.integers(0, _READ_PASSAGES // 2)))
         end = min(last, begin + _READ_PASSAGES)
         passages = [self.library.tokens(p) for p in range(begin, end)]
-        rows = [self.formats.reading(self._name(document), passages, loss=0.6)]
+        rows = [self.formats.reading(self._name(document), passages, share=0.6)]
         others = [q for q in self.library.documents[document]["questions"] if not _is_summary(q)]
         order = [question, *(others[i] for i in rng.permutation(len(others))[:3])]
         for number, asked in enumerate(order):
@@ -227,7 +233,8 @@ class Tasks:
             return None
         shown = [self._shown(p) for p in fit(self.library, best)]
         passages = self.formats.passages(shown)
-        return self.formats.written(length_of(answer), answer, 1.5, passages=passages)
+        loss = self.formats.losses.summary
+        return self.formats.written(length_of(answer), answer, loss, passages=passages)
 
     def read(self, rng: np.random.Generator) -> Row | None:
         """A document read, its marks telling what its summary covers."""
@@ -240,7 +247,7 @@ class Tasks:
         best = salient(self.library, words, first, last, most)
         passages = [self.library.tokens(p) for p in range(first, last)]
         wanted = [p in best for p in range(first, last)]
-        return self.formats.reading(self._name(document), passages, wanted, loss=0.6)
+        return self.formats.reading(self._name(document), passages, wanted, share=0.6)
 
 
 def _is_summary(question: Record) -> bool:

@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,21 @@ from torch import Tensor
 
 from samba_cli.model import Samba, SambaConfig, State, load_checkpoint
 from training.muon import Muon
+from training.rows import PRETRAINING_LOSSES, TUNING_LOSSES, Losses
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage reads, and what of it counts."""
+
+    mix: tuple[float, float, float]  # plain reading, made tasks, human-made tasks: shares of tokens
+    losses: Losses
+
+
+STAGES = {
+    "pretrain": Stage((0.5, 0.5, 0.0), PRETRAINING_LOSSES),
+    "tune": Stage((0.3, 0.25, 0.45), TUNING_LOSSES),
+}
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,21 @@ class Trainer:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stage", choices=["pretrain", "tune"], required=True)
+    parser.add_argument("--stage", choices=list(STAGES), required=True)
+    parser.add_argument(
+        "--mix",
+        type=float,
+        nargs=3,
+        metavar=("READ", "PRETEXT", "TASKS"),
+        help="shares of plain reading, made tasks, human-made tasks, instead of the stage's",
+    )
+    parser.add_argument(
+        "--losses",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="what to count otherwise than the stage does, as training.rows.Losses names it",
+    )
     parser.add_argument("--corpus", type=Path, required=True, help="folder made by training.corpus")
     parser.add_argument(
         "--model", type=Path, default=Path("model/weights"), help="config, tokenizer"
@@ -190,7 +219,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    from training.mix import PRETRAINING, TUNING
+    from training.mix import mixed
     from training.stream import Lanes
 
     args = parse()
@@ -222,7 +251,7 @@ def main() -> None:
         first, tokens = trainer.load(args.init, weights_only=True)
     lanes = Lanes(
         args.corpus,
-        PRETRAINING if args.stage == "pretrain" else TUNING,
+        mixed(*(args.mix or STAGES[args.stage].mix)),
         plan.lanes,
         plan.length,
         seed=plan.seed,
@@ -231,6 +260,7 @@ def main() -> None:
         workers=args.workers,
         tokenizer=args.model,
         start_step=first,
+        losses=replace(STAGES[args.stage].losses, **args.losses),
     )
     batches = iter(lanes)
     started = saved = time.monotonic()
