@@ -299,8 +299,21 @@ def config_show() -> Call:
 
 @app.command()
 @spread
-def doctor(as_json: JsonFlag = False, *, model: ModelOptions) -> Call:
-    """Check this machine: Python, torch, GPU, kernels, model, speed, folders."""
+def doctor(
+    as_json: JsonFlag = False,
+    warm: Annotated[
+        bool, Option("--warm", help="Compile what the model needs on a GPU, so that ask need not.")
+    ] = False,
+    *,
+    model: ModelOptions,
+) -> Call:
+    """Check this machine: Python, torch, GPU, kernels, model, speed, folders.
+
+    \b
+    Examples:
+      samba doctor
+      samba doctor --warm --model granite-4.0-h-1b
+    """
     from samba_cli import doctor
 
-    return partial(doctor.run, as_json, model)
+    return partial(doctor.run, as_json, warm, model)

@@ -22,6 +22,7 @@ from samba_cli.options import ModelOptions, flags
 from samba_cli.room import free_memory
 from samba_cli.session import Session, open_session
 from samba_cli.units import bytes_text, count_text
+from samba_cli.warming import warm
 
 _PROBE_TOKENS, _PROBE_SECONDS = 2048, 3.0
 _OUTDATED_TORCH = (2, 6)
@@ -36,9 +37,9 @@ class Check:
     detail: str
 
 
-def run(as_json: bool, model: ModelOptions) -> int:
+def run(as_json: bool, warmed: bool, model: ModelOptions) -> int:
     checks: list[Check] = []
-    for check in _checks(load_settings(flags(model))):
+    for check in _checks(load_settings(flags(model)), warmed):
         checks.append(check)
         if not as_json:
             mark = {"ok": "ok", "note": "note", "problem": "PROBLEM"}[check.status]
@@ -50,7 +51,7 @@ def run(as_json: bool, model: ModelOptions) -> int:
     return 0 if healthy else 1
 
 
-def _checks(settings: Settings) -> Iterator[Check]:
+def _checks(settings: Settings, warmed: bool) -> Iterator[Check]:
     system = f"{platform.system()} {platform.machine()}"
     yield Check("samba", "ok", f"{__version__} on Python {platform.python_version()}, {system}")
     yield from _command()
@@ -61,6 +62,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
     session, check = _model(settings)
     yield check
     if session is not None:
+        if warmed:  # first: the checks after it find their kernels compiled
+            yield _checked("warm", lambda: Check("warm", "ok", warm(session).sentence))
         yield _checked("kernels", lambda: _kernels(session.device))
         yield _checked("speed", lambda: _speed(session))
 

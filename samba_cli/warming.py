@@ -1,0 +1,106 @@
+"""Doing once what the first command on a GPU would wait for: compiling the kernels of a model.
+
+Triton keeps what it compiles on disk, for every command after this one. CUDA graphs live in a
+process only: they are captured to see that they can be, and that nothing is left to compile.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samba_cli.session import Session
+from samba_cli.units import count_text
+
+if TYPE_CHECKING:
+    from samba_cli.model import Model
+
+# The kernels come in a few heights, by the tokens of a forward; and the shortest chunk has none.
+_LENGTHS = (1, 2, 16, 17, 64, 65, 257, 1024)
+_BATCHES = (1, 2, 16)  # texts side by side, as passages are scored
+_DECODED = 4  # tokens
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """What there was to do."""
+
+    compiled: int  # kernels that were not on disk before
+    seconds: float
+    folder: Path | None  # where they are kept; None: nothing is compiled on this device
+
+    @property
+    def sentence(self) -> str:
+        if self.folder is None:
+            return "nothing to do: on a CPU nothing is compiled"
+        new = f"{count_text(self.compiled)} kernels compiled" if self.compiled else "nothing new"
+        return f"{new} in {self.seconds:.1f} s, kept in {self.folder}"
+
+
+def warm(session: Session) -> Warmed:
+    """Run every kind of forward that reading, scoring and answering make. Text plays no part."""
+    from samba_cli.kernels.dispatch import backend_for
+
+    start = time.monotonic()
+    model = session.model
+    if backend_for(model.backbone.embeddings.weight) != "triton":
+        return Warmed(0, 0.0, None)
+    folder = _cache_folder()
+    before = _kernels(folder)
+    _read(model)
+    _score(model)
+    _write(model)
+    return Warmed(_kernels(folder) - before, time.monotonic() - start, folder)
+
+
+def _read(model: Model) -> None:
+    """Chunks until a graph serves them, and a ragged end of each height."""
+    import torch
+
+    from samba_cli.chunk_size import chunk_tokens
+    from samba_cli.model.cuda_graph import read_chunk
+
+    with torch.inference_mode():
+        chunk, state = chunk_tokens(model), model.initial_state()
+        tokens = torch.zeros(1, chunk, dtype=torch.long, device=model.device)
+        marks = torch.tensor([0, chunk - 1], device=model.device)
+        while state.position < state.slots:
+            read_chunk(model, tokens, state, marks)
+        read_chunk(model, tokens, state, marks)
+        for length in _LENGTHS:
+            for ragged in (model.initial_state(), state.fork()):
+                model(tokens[:, :length], ragged, marks[:1])
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
+
+
+def _score(model: Model) -> None:
+    from samba_cli.scoring import last_logits
+
+    for batch in _BATCHES:
+        for length in _LENGTHS:
+            for _, logits in last_logits([[0] * length] * batch, 1, model):
+                logits.sum().item()
+
+
+def _write(model: Model) -> None:
+    """An answer as it is made, from states before and after the windows are full."""
+    from samba_cli.model.generation import Sampling, generate
+
+    for length in (2, _LENGTHS[-1]):
+        how = Sampling(max_tokens=_DECODED, no_repeat_ngram=8)
+        for _ in generate(model, model.initial_state(), [0] * length, how, banned={1}):
+            pass
+
+
+def _cache_folder() -> Path:
+    """Where Triton keeps what it compiled, by its own environment variables."""
+    home = Path(os.environ.get("TRITON_HOME") or Path.home())
+    return Path(os.environ.get("TRITON_CACHE_DIR") or home / ".triton" / "cache")
+
+
+def _kernels(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("*/*.cubin"))
