@@ -25,20 +25,9 @@ from samba_cli.index import PassageIndex
 from samba_cli.model.network import Model
 from samba_cli.model.state import State, StateError
 from samba_cli.model.tokenizer import Tokenizer
+from samba_cli.parsing import Position
 
 INDEX, STATE, LOCK = "index.sqlite", "state.safetensors", "lock"
-
-
-@dataclass(frozen=True)
-class Position:
-    """A place in the stream of passages, counted from where this read began."""
-
-    passages: int = 0  # read whole, with their rows in the index
-    documents: int = 0  # that these passages belong to
-    partial: int = 0  # tokens of the next passage that the state has read as well
-    digest: str = ""  # chained SHA-256 of the passages read whole
-    next_digest: str = ""  # the same with the next passage, when some of it was read
-    finished: bool = False  # the whole input was read
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from samba_cli.errors import ModelError
 from samba_cli.text_match import STOP_WORDS, occurs, split_identifier
 
 FORMAT = "1"
-_COMMIT_EVERY = 512  # rows in a transaction
+_COMMIT_EVERY = 2048  # rows in a transaction: each leaves a segment of the full-text index
 _MOST_TERMS = 48  # words of a query that are searched
 
 _SCHEMA = """
@@ -45,6 +45,12 @@ END;
 _COLUMNS = """p.id, p.document, d.name, d.kind, p.char_start, p.char_end, p.text, p.page_start,
     p.page_end, p.line_start, p.line_end, p.heading, p.tokens, p.salience"""
 _FROM = "FROM passages p JOIN documents d ON d.id = p.document"
+_ADD_PASSAGE = (
+    "INSERT INTO passages(document, char_start, char_end, text, page_start, page_end,"
+    " line_start, line_end, heading, terms, tokens, salience)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_HUMP = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")  # quick to look for, and every _CAMEL has one
 _CAMEL = re.compile(r"\b\w*[a-z][A-Z]\w*\b|\b[A-Z]{2,}[a-z]\w*\b")
 
 
@@ -179,25 +185,14 @@ class PassageIndex:
         self, document_id: int, passage: Passage, tokens: int, salience: float | None
     ) -> int:
         """Record the next passage; returns its id."""
-        return self._write(
-            "INSERT INTO passages(document, char_start, char_end, text, page_start, page_end,"
-            " line_start, line_end, heading, terms, tokens, salience)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                document_id,
-                passage.char_start,
-                passage.char_end,
-                _storable(passage.text),
-                passage.page_start,
-                passage.page_end,
-                passage.line_start,
-                passage.line_end,
-                passage.heading and _storable(passage.heading),
-                _storable(_terms(passage)),
-                tokens,
-                salience,
-            ),
-        )
+        return self._write(_ADD_PASSAGE, _row(document_id, passage, tokens, salience))
+
+    def add_passages(self, rows: Iterable[tuple[int, Passage, int, float | None]]) -> None:
+        """Record the next passages, each with the arguments of `add_passage`."""
+        values = [_row(*row) for row in rows]
+        self._begin()
+        self._connection.executemany(_ADD_PASSAGE, values)
+        self._written(len(values))
 
     def add_skipped(self, skipped: Skipped) -> int:
         """Record something that was not read; returns its id."""
@@ -225,13 +220,19 @@ class PassageIndex:
         self._write("INSERT OR REPLACE INTO meta(key, value) VALUES (?, ?)", (key, value))
 
     def _write(self, statement: str, values: tuple) -> int:
+        self._begin()
+        cursor = self._connection.execute(statement, values)
+        self._written(1)
+        return cursor.lastrowid or 0
+
+    def _begin(self) -> None:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN")
-        cursor = self._connection.execute(statement, values)
-        self._pending += 1
+
+    def _written(self, rows: int) -> None:
+        self._pending += rows
         if self._pending >= _COMMIT_EVERY:
             self.commit()
-        return cursor.lastrowid or 0
 
     # Reading
 
@@ -374,10 +375,27 @@ def query_terms(query: str) -> list[str]:
     return list(terms)[:_MOST_TERMS]
 
 
+def _row(document_id: int, passage: Passage, tokens: int, salience: float | None) -> tuple:
+    return (
+        document_id,
+        passage.char_start,
+        passage.char_end,
+        _storable(passage.text),
+        passage.page_start,
+        passage.page_end,
+        passage.line_start,
+        passage.line_end,
+        passage.heading and _storable(passage.heading),
+        _storable(_terms(passage)),
+        tokens,
+        salience,
+    )
+
+
 def _terms(passage: Passage) -> str:
     """Extra words to find a passage by: parts of its file's path and of camelCase names."""
     found = dict.fromkeys(re.findall(r"[^\W_]+", passage.document))
-    for name in _CAMEL.findall(passage.text):
+    for name in _CAMEL.findall(passage.text) if _HUMP.search(passage.text) else ():
         found.update(dict.fromkeys(split_identifier(name)))
     return " ".join(found)
 

@@ -1,21 +1,38 @@
-"""From documents to pieces ready for the model: cut, encoded and counted, ahead of it."""
+"""From documents to pieces ready for the model: cut, encoded and counted, ahead of it.
+
+Nothing here needs torch: a process of its own may do it (`apart`).
+"""
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from samba_cli.checkpoint import Position
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.documents import TEXT_KINDS, Document, Part, Passage, Skipped
 from samba_cli.errors import SambaError
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.passages import cut
 
-_BATCH = 16  # passages encoded together: the tokenizer does so on all cores
+# Passages encoded together: the tokenizer does so on all cores. Small batches first, so that
+# the model need not wait for the first of them.
+_FIRST_BATCH, _BATCH = 8, 64
 _LARGE = 1 << 20  # bytes; inside a larger file of another kind the place in bytes is unknown
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the stream of passages, counted from where this read began."""
+
+    passages: int = 0  # read whole, with their rows in the index
+    documents: int = 0  # that these passages belong to
+    partial: int = 0  # tokens of the next passage that the state has read as well
+    digest: str = ""  # chained SHA-256 of the passages read whole
+    next_digest: str = ""  # the same with the next passage, when some of it was read
+    finished: bool = False  # the whole input was read
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,7 @@ class Piece:
     ordinal: int  # of the document among those with passages, from 1
     document: Document
     passage: Passage
-    tokens: list[int]
+    tokens: array[int]  # int64
     own: int  # tokens of the passage itself, without the document's name and the mark
     marked: bool  # the last token asks for the relevance mark
     digest: str  # chained over all passages so far
@@ -63,41 +80,60 @@ class Changed(Exception):
     """The input is not what the interrupted read had before its checkpoint."""
 
 
+Parsed = list[Piece | Skipped | End]
+Cuts = list[_Cut | Skipped | End]
+
+
 def parse(
     stream: Iterable[Document | Skipped],
     tokenizer: Tokenizer,
     position: Position,
     prompts: Path | None = None,
-) -> Iterator[Piece | Skipped | End]:
-    """The pieces behind `position`, in order, with what was skipped, and at last one End.
+) -> Iterator[Parsed]:
+    """The pieces behind `position`, in order, with what was skipped, and at last one End: some at
+    a time.
 
     Passages before `position` are cut again to verify them, but not encoded. Passages without
     text other than white space are left out. Raises Changed where the text differs, and what a
     document raised where nothing at all could be read.
     """
-    dialect = dialect_of(tokenizer, prompts)
-    batch: list[_Cut] = []
+    return encoded(cuts(stream, position), dialect_of(tokenizer, prompts))
+
+
+def cuts(stream: Iterable[Document | Skipped], position: Position) -> Iterator[Cuts]:
+    """The first half of `parse`: passages cut and counted, some at a time."""
+    batch: Cuts = []
+    size = _FIRST_BATCH
     for item in _cut_all(stream, position):
-        if isinstance(item, _Cut):
-            batch.append(item)
-            if len(batch) < _BATCH:
-                continue
-        yield from _encoded(batch, dialect)
-        batch.clear()
-        if not isinstance(item, _Cut):
-            yield item
+        batch.append(item)
+        if len(batch) >= size or not isinstance(item, _Cut):
+            yield batch
+            batch, size = [], min(2 * size, _BATCH)
+    if batch:
+        yield batch
 
 
-def _encoded(batch: list[_Cut], dialect: Dialect) -> Iterator[Piece]:
-    bodies = dialect.passages([one.passage.text for one in batch])
+def encoded(batches: Iterable[Cuts], dialect: Dialect) -> Iterator[Parsed]:
+    """The second half of `parse`: passages as the model reads them."""
     mark = dialect.tokenizer.control["<|mark|>"] if dialect.kind == "native" else None
-    for one, body in zip(batch, bodies, strict=True):
-        head = dialect.document(one.document.name) if one.first else []
-        marked = mark is not None and body[-1:] == [mark]
-        yield Piece(
-            one.tally.documents, one.document, one.passage, head + body, len(body) - marked, marked,
-            one.digest, one.tally,
-        )  # fmt: skip
+    for batch in batches:
+        texts = [one.passage.text for one in batch if isinstance(one, _Cut)]
+        bodies = iter(dialect.passages(texts))
+        parsed: Parsed = []
+        for one in batch:
+            if not isinstance(one, _Cut):
+                parsed.append(one)
+                continue
+            body = next(bodies)
+            head = dialect.document(one.document.name) if one.first else []
+            marked = mark is not None and body[-1:] == [mark]
+            parsed.append(
+                Piece(
+                    one.tally.documents, one.document, one.passage, array("q", head + body),
+                    len(body) - marked, marked, one.digest, one.tally,
+                )
+            )  # fmt: skip
+        yield parsed
 
 
 def _cut_all(

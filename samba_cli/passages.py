@@ -138,12 +138,15 @@ class _Cutter:
         best, best_worth = limit, -2.0
         if last and len(window) <= MAX_CHARS:
             best_worth = _WORTH_END - abs(limit - self.target) / self.target
-        for place, worth in self._boundaries(window, base, limit):
-            if last and len(window) - place < _LEAST:
-                worth -= 0.4
-            worth -= abs(place - self.target) / self.target
-            if place >= _LEAST and worth > best_worth:
-                best, best_worth = place, worth
+        for places in (self._boundaries(window, base, limit), _words(window, limit)):
+            for place, worth in places:
+                if last and len(window) - place < _LEAST:
+                    worth -= 0.4
+                worth -= abs(place - self.target) / self.target
+                if place >= _LEAST and worth > best_worth:
+                    best, best_worth = place, worth
+            if best_worth >= _WORTH_SPACE:  # no word is worth more
+                break
         return best
 
     def _boundaries(self, window: str, base: int, limit: int) -> Iterator[tuple[int, float]]:
@@ -173,9 +176,6 @@ class _Cutter:
                 yield match.end(), _WORTH_PARAGRAPH
         for match in _LINE.finditer(window, 0, limit):
             yield match.end(), _WORTH_CODE_LINE if code else _WORTH_LINE
-        # Words matter only near the limit, where nothing better may be in reach.
-        for match in _WORD.finditer(window, max(0, limit - 300), limit):
-            yield match.end(), _WORTH_SPACE
 
     def _passage(self, start: int, end: int) -> Passage:
         text = self.text[start:end]
@@ -232,6 +232,12 @@ class _Cutter:
         self.headings = [(max(0, place - start), text) for place, text in self.headings]
         self.text = self.text[start:]
         self.offset += start
+
+
+def _words(window: str, limit: int) -> Iterator[tuple[int, float]]:
+    """Words matter only near the limit, where nothing better may be in reach."""
+    for match in _WORD.finditer(window, max(0, limit - 300), limit):
+        yield match.end(), _WORTH_SPACE
 
 
 def _headings(text: str) -> Iterator[re.Match[str]]:

@@ -3,6 +3,10 @@
 The tokens of the whole input are one stream: a document's name, then its passages, each
 ending in a mark. Chunks of a fixed size are cut from that stream without regard to passages,
 so the state does not depend on where a read was interrupted, bit for bit.
+
+Three things happen at once: a thread or a process parses and encodes ahead of the model, this
+thread launches the model's forwards, and a thread behind it waits for their marks and writes the
+index. Nothing here waits for the device but a checkpoint.
 """
 
 from __future__ import annotations
@@ -11,28 +15,32 @@ import signal
 import sqlite3
 import threading
 import time
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import torch
 
-from samba_cli.background import Ahead
-from samba_cli.checkpoint import Position, ReadFolder
+from samba_cli.apart import Apart
+from samba_cli.background import Ahead, Behind
+from samba_cli.checkpoint import ReadFolder
 from samba_cli.chunk_size import chunk_tokens
 from samba_cli.dialect import dialect_of
-from samba_cli.documents import Document, Skipped
+from samba_cli.documents import Document, Passage, Skipped
 from samba_cli.errors import SambaError, Unreadable
 from samba_cli.model.cuda_graph import read_chunk
 from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
-from samba_cli.parsing import Changed, End, Piece, Tally, parse
+from samba_cli.parsing import Changed, End, Parsed, Piece, Position, Tally, parse
 from samba_cli.results import Progress, ReadReport
 
 MAX_REPORTED = 1000  # skipped inputs a report names; the index holds all
-_AHEAD = 192  # pieces parsed and encoded in advance: about three accelerator chunks
+_AHEAD = 4  # batches of passages parsed and encoded in advance: about as many accelerator chunks
+_BEHIND = 4  # chunks whose passages may wait for the index
 _REPORT_EVERY = 0.25  # seconds between calls of `progress`
 
 
@@ -47,6 +55,9 @@ class ReadOptions:
     prompts: Path | None = None  # folder of the user's templates
 
 
+Documents = Callable[[], Iterable[Document | Skipped]]
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C while reading. `resumable`: the same command goes on after `tokens`."""
 
@@ -57,7 +68,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def read(
-    open_stream: Callable[[], Iterable[Document | Skipped]],
+    source: Documents | Apart,
     model: Model,
     tokenizer: Tokenizer,
     folder: ReadFolder,
@@ -66,22 +77,22 @@ def read(
 ) -> ReadReport:
     """Read all documents into `folder.state`, with their passages in `folder.index`.
 
-    `open_stream` is called once, and again only when the input turns out to have changed since
-    the checkpoint that `folder` resumed from. Raises Unreadable when nothing could be read,
+    `source` is opened once, and again only when the input turns out to have changed since the
+    checkpoint that `folder` resumed from. Raises Unreadable when nothing could be read,
     Interrupted on Ctrl-C, SambaError when the index cannot be written.
     """
     reading = _Reading(model, tokenizer, folder, options, progress)
     try:
         with _Interrupts() as interrupts:
             try:
-                reading.run(open_stream, interrupts)
+                reading.run(source, interrupts)
             except Changed:
                 folder.note(
                     "the input changed since the interrupted read; reading it from the start"
                 )
                 folder.start_over()
                 reading = _Reading(model, tokenizer, folder, options, progress)
-                reading.run(open_stream, interrupts)
+                reading.run(source, interrupts)
     except sqlite3.Error as error:
         raise SambaError(
             f"The passages cannot be written to {folder.path} ({error}); free some space there."
@@ -125,9 +136,9 @@ class _Reading:
         self.digest = self.start.digest
         dialect = dialect_of(tokenizer, options.prompts)
         # Encoded, not read yet.
-        self.buffer = [] if folder.state.position else dialect.start
+        self.buffer = array("q", [] if folder.state.position else dialect.start)
         self.waiting: deque[tuple[Piece, int]] = deque()  # pieces and their end in `buffer`
-        self.unsettled: tuple[_Copied, list[Piece]] | None = None
+        self.recorded = self.documents  # documents in the index; only `_record` counts them
         self.to_skip = self.start.partial  # tokens of the next piece that were read already
         self.tally = Tally()
         self.skipped: list[Skipped] = []
@@ -135,44 +146,56 @@ class _Reading:
         self.began = self.reported = time.monotonic()
         self.saved = self.began
         self.tokens_before = self.tokens_saved = self.tokens
+        self.waited_text = self.waited_index = 0.0
 
     @property
     def tokens(self) -> int:
         """Read by the model since the base, interrupted runs included."""
         return self.folder.state.position - self.folder.base.tokens
 
-    def run(
-        self, open_stream: Callable[[], Iterable[Document | Skipped]], interrupts: _Interrupts
-    ) -> None:
-        pieces = parse(open_stream(), self.tokenizer, self.start, self.options.prompts)
-        with Ahead(pieces, _AHEAD) as ahead:
-            while True:
+    def run(self, source: Documents | Apart, interrupts: _Interrupts) -> None:
+        pieces = self._parse(source)
+        tally: Tally | None = None
+        with Ahead(pieces, _AHEAD) as ahead, Behind(_BEHIND) as behind:
+            while tally is None:
                 if interrupts.seen:
-                    self._interrupt()
-                piece = ahead.next()
-                if isinstance(piece, End):
-                    tally = piece.tally
-                    break
-                if isinstance(piece, Skipped):
-                    self._skip(piece)
-                elif piece is not None:
-                    self._take(piece)
-                    while len(self.buffer) >= self.chunk and not interrupts.seen:
-                        self._forward(self.chunk)
-                        self._after_chunk()
-        if self.buffer:
-            self._forward(len(self.buffer))
-        self._settle()
-        self.tally = tally
-        self.folder.index.commit()
-        if self.passages == 0:
-            raise Unreadable(self._nothing())
-        if self.folder.checkpoints:  # a long read: also an interrupted answer need not repeat it
-            self.folder.checkpoint(self._position(finished=True))
+                    self._interrupt(behind)
+                for piece in self._next(ahead):
+                    if isinstance(piece, End):
+                        tally = piece.tally
+                    elif isinstance(piece, Skipped):
+                        self._skip(piece, behind)
+                    else:
+                        self._take(piece)
+                        while len(self.buffer) >= self.chunk and not interrupts.seen:
+                            self._forward(self.chunk, behind)
+                            self._after_chunk(behind)
+            if interrupts.seen:
+                self._interrupt(behind)
+            if self.buffer:
+                self._forward(len(self.buffer), behind)
+            behind.wait()
+            self.tally = tally
+            self.folder.index.commit()
+            if self.passages == 0:
+                raise Unreadable(self._nothing())
+            if self.folder.checkpoints:  # a long read: an interrupted answer need not repeat it
+                self.folder.checkpoint(self._position(finished=True))
         self._tell(finished=True)
 
-    def _skip(self, skipped: Skipped) -> None:
-        self.folder.index.add_skipped(skipped)
+    def _parse(self, source: Documents | Apart) -> Iterator[Parsed]:
+        if isinstance(source, Apart):
+            return source.parse(self.start, self.options.prompts)
+        return parse(source(), self.tokenizer, self.start, self.options.prompts)
+
+    def _next(self, ahead: Ahead[Parsed]) -> Parsed:
+        began = time.monotonic()
+        pieces = ahead.next()
+        self.waited_text += time.monotonic() - began
+        return pieces or []
+
+    def _skip(self, skipped: Skipped, behind: Behind) -> None:
+        behind.put(partial(self.folder.index.add_skipped, skipped))
         self.skipped_count += 1
         if len(self.skipped) < MAX_REPORTED:
             self.skipped.append(skipped)
@@ -183,7 +206,7 @@ class _Reading:
         self.waiting.append((piece, len(self.buffer)))
 
     @torch.inference_mode()
-    def _forward(self, count: int) -> None:
+    def _forward(self, count: int, behind: Behind) -> None:
         """Read the first `count` tokens of the buffer; marks only where a passage ends."""
         done: list[Piece] = []
         at: list[int] = []
@@ -192,7 +215,8 @@ class _Reading:
             done.append(piece)
             at.append(end - 1)
         device = self.model.device
-        tokens = _sent(torch.tensor([self.buffer[:count]]), device)
+        tokens = torch.frombuffer(self.buffer[:count], dtype=torch.int64)
+        tokens = _sent(tokens[None], device)
         places = [place for piece, place in zip(done, at, strict=True) if piece.marked]
         where = _sent(torch.tensor(places, dtype=torch.long), device)
         if count == self.chunk:
@@ -204,37 +228,36 @@ class _Reading:
             marks = logits[0, :, control["<|yes|>"]] - logits[0, :, control["<|no|>"]]
         else:
             marks = torch.empty(0)
-        copied = _Copied(marks)
-        self._settle()  # the chunk before this one, while this one runs
-        self.unsettled = (copied, done)
         del self.buffer[:count]
         self.waiting = deque((piece, end - count) for piece, end in self.waiting)
+        if done:
+            last = done[-1]
+            self.passages += len(done)
+            self.documents, self.digest, self.tally = last.ordinal, last.digest, last.tally
+            began = time.monotonic()
+            behind.put(partial(self._record, _Copied(marks), done))
+            self.waited_index += time.monotonic() - began
 
-    def _settle(self) -> None:
-        """Write the passages of the last chunk, with their marks, to the index."""
-        if self.unsettled is None:
-            return
-        marks, pieces = self.unsettled
-        self.unsettled = None
+    def _record(self, marks: _Copied, pieces: list[Piece]) -> None:
+        """Write the passages of a chunk, with their marks, to the index."""
+        index, base = self.folder.index, self.folder.base.documents
         values = iter(marks.values())
+        rows: list[tuple[int, Passage, int, float | None]] = []
         for piece in pieces:
-            base = self.folder.base.documents
-            if piece.ordinal > self.documents:
-                self.folder.index.add_document(piece.document)
-                self.documents = piece.ordinal
+            if piece.ordinal > self.recorded:
+                index.add_document(piece.document)
+                self.recorded = piece.ordinal
             salience = next(values) if piece.marked else None
-            self.folder.index.add_passage(base + piece.ordinal, piece.passage, piece.own, salience)
-            self.passages += 1
-            self.digest = piece.digest
-            self.tally = piece.tally
+            rows.append((base + piece.ordinal, piece.passage, piece.own, salience))
+        index.add_passages(rows)
 
-    def _after_chunk(self) -> None:
+    def _after_chunk(self, behind: Behind) -> None:
         now = time.monotonic()
         every = self.options.checkpoint_tokens
         if now - self.saved >= self.options.checkpoint_seconds or (
             every is not None and self.tokens - self.tokens_saved >= every
         ):
-            self._settle()
+            behind.wait()
             self.folder.checkpoint(self._position())
             self.saved, self.tokens_saved = time.monotonic(), self.tokens
         if now - self.reported >= _REPORT_EVERY:
@@ -242,7 +265,7 @@ class _Reading:
             self._tell()
 
     def _position(self, finished: bool = False) -> Position:
-        """Where the state stands; the last chunk must be settled."""
+        """Where the state stands."""
         partial, following = self.to_skip, self.start.next_digest if self.to_skip else ""
         if self.waiting:
             piece, end = self.waiting[0]
@@ -250,8 +273,8 @@ class _Reading:
             following = piece.digest if partial else ""
         return Position(self.passages, self.documents, partial, self.digest, following, finished)
 
-    def _interrupt(self) -> None:
-        self._settle()
+    def _interrupt(self, behind: Behind) -> None:
+        behind.wait()
         saved = self.tokens > 0 and self.folder.checkpoint(self._position())
         raise Interrupted(self.tokens, saved)
 
@@ -295,6 +318,8 @@ class _Reading:
             skipped_count=self.skipped_count,
             seconds=time.monotonic() - self.began,
             tokens_per_second=self._speed(),
+            waited_text=self.waited_text,
+            waited_index=self.waited_index,
             resumed_at=self.folder.resumed_at,
             notes=tuple(self.folder.notes),
         )

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samba_cli import memory as memories
-from samba_cli import streams
+from samba_cli import models, streams
 from samba_cli.config import Settings
 from samba_cli.errors import ModelError
 from samba_cli.failures import Interrupted
 from samba_cli.folders import cache_folder
 from samba_cli.inputs import check_one_file
 from samba_cli.options import CheckpointOptions, MessageOptions, ModelOptions
-from samba_cli.render import Style, coverage_line, memory_line, skipped_line
+from samba_cli.render import Style, coverage_line, memory_line, skipped_line, waiting_line
 from samba_cli.report import Coverage, Timing
 from samba_cli.room import make_room
 from samba_cli.session import Session, open_session
@@ -62,6 +62,8 @@ class Reading:
         else:
             assert self.memory is not None
             line = memory_line(self.memory, peak)
+        if self.messages.verbose and self.report is not None:
+            streams.note(waiting_line(self.report))
         streams.note(Style(streams.wants_color(sys.stderr)).dim(line))
 
 
@@ -96,6 +98,7 @@ def read_input(
     copies = 1 if partial is not None else 2
     room = make_room(session, wanted.paths, wanted.options, before, copies)
 
+    from samba_cli.apart import Apart, worth_a_process
     from samba_cli.checkpoint import open_read_folder, read_key, remove_stale_reads
     from samba_cli.progress import ReadProgress, total_size
     from samba_cli.reader import MAX_REPORTED, ReadOptions, read
@@ -131,6 +134,11 @@ def read_input(
         pages.clear()
         return load(wanted.paths, wanted.options, stdin, pages.append)
 
+    source = stream
+    if session.device != "cpu" and worth_a_process(wanted.paths):
+        tokenizer_folder = Path(session.folder) if session.folder else models.BUILT_IN_FOLDER
+        source = Apart(tuple(wanted.paths), wanted.options, tokenizer_folder, pages)
+
     with open_read_folder(
         place, model, tokenizer, base=base.folder if base else None, resume=resume, note=note
     ) as folder:
@@ -139,7 +147,7 @@ def read_input(
         try:
             with ReadProgress(verbose=messages.verbose, quiet=messages.quiet) as bar:
                 report = read(
-                    stream,
+                    source,
                     model,
                     tokenizer,
                     folder,

@@ -136,6 +136,14 @@ def coverage_line(
     return "read " + ", ".join(parts)
 
 
+def waiting_line(report: ReadReport) -> str:
+    """What bounded the speed of a read: `reading took 12.3 s; of these it waited ...`."""
+    return (
+        f"reading took {report.seconds:.1f} s; of these the model waited {report.waited_text:.1f} s"
+        f" for text to be parsed and {report.waited_index:.1f} s for the index to be written"
+    )
+
+
 def memory_line(memory: Memory, peak: str) -> str:
     """`memory book: 160,689 tokens of 412 pages, 1 file, read on 2026-11-22; ...`."""
     inside = [count_of(memory.documents, "file")]

@@ -34,6 +34,8 @@ class ReadReport:
     skipped_count: int
     seconds: float  # of this run
     tokens_per_second: float  # of this run
+    waited_text: float = 0.0  # seconds of them in which the model waited for text to be parsed
+    waited_index: float = 0.0  # and in which it waited for the index to be written
     resumed_at: int = 0  # tokens that an earlier, interrupted run had read; 0: none
     notes: tuple[str, ...] = ()  # one-sentence warnings: no checkpoints, started over, ...
 
