@@ -1,11 +1,14 @@
 """The public evaluation, through the program as a user has it: same reader, prompts and answers.
 
-    python -m training.evaluate --data EVAL --quality QUALITY \
-        --out out/eval [--sets qmsum xquad_en] [--limit 30] [--device cuda]
+    python -m training.evaluate --data EVAL --quality QUALITY --out out/eval --device cuda
+    python -m training.evaluate ... --shard 0/4 & ... --shard 3/4 &     # processes share the work
+    python -m training.evaluate --data EVAL --quality QUALITY --out out/eval --score
 
 Every document is written to a file and read once; its questions are answered, its summaries written
-at the mean length of the set's references. Predictions go to --out, scored by the quality folder's
-score.py, whose figures are printed as one table.
+at the mean length of the set's references. Evidence is the passages (at most 1,000 characters) that
+the program names, best first. Predictions go to OUT/parts; `--score`, or a run that is no shard,
+scores them with the quality folder's score.py and prints a table beside its baselines, which
+OUT/table.md keeps.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ from typing import Any
 
 from samba_cli.answer import AnswerOptions, answer
 from samba_cli.checkpoint import open_read_folder
+from samba_cli.index import PassageIndex
 from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
 from samba_cli.reader import ReadOptions, read
 from samba_cli.results import Evidence
 from samba_cli.sources.load import load
 from samba_cli.sources.options import SourceOptions
 from samba_cli.summarize import SummaryOptions, summarize
+from training.baselines import table
 from training.shards import read_shard
 
 Record = dict[str, Any]
@@ -52,8 +57,11 @@ def by_document(records: list[Record]) -> Iterator[tuple[str, list[Record]]]:
     yield from groups.items()
 
 
-def spans(evidence: tuple[Evidence, ...]) -> list[dict[str, int]]:
-    return [{"start": e.char_start, "end": e.char_end} for e in evidence]
+def passages(evidence: tuple[Evidence, ...], index: PassageIndex) -> list[dict[str, int]]:
+    """The passages that hold the evidence, each once, in its order."""
+    ids = dict.fromkeys(one.passage_id for one in evidence)
+    found = [one.passage for one in index.get(list(ids))]
+    return [{"start": one.char_start, "end": one.char_end} for one in found]
 
 
 class Program:
@@ -62,36 +70,79 @@ class Program:
     def __init__(self, model: Path, device: str) -> None:
         self.model = load_checkpoint(model, device)
         self.tokenizer = Tokenizer.load(model)
-        self.tokens = 0
 
     def predict(self, document: str, records: list[Record], words: int) -> Iterator[Record]:
+        """What the program says to the records of one document, in score.py's format."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "document.txt"
             path.write_text(document, encoding="utf-8", newline="")
             with open_read_folder(None, self.model, self.tokenizer, resume=False) as work:
-                report = read(
-                    lambda: load([str(path)], SourceOptions(), None),
-                    self.model,
-                    self.tokenizer,
-                    work,
-                    ReadOptions(),
-                    lambda _: None,
-                )
-                self.tokens += report.tokens
+                read(
+                    lambda: load([str(path)], SourceOptions(), None), self.model, self.tokenizer,
+                    work, ReadOptions(),
+                )  # fmt: skip
                 parts = (work.state, work.index, self.model, self.tokenizer)
                 for record in records:
+                    question = record.get("question") or None
                     if record["task"] == "qa":
-                        a = answer(record["question"], *parts, AnswerOptions(passages=5))
+                        a = answer(question or "", *parts, AnswerOptions())
                         yield {
                             "id": record["id"],
                             "answer": a.text if a.found else "",
                             "found": a.found,
-                            "evidence": spans(a.evidence),
+                            "evidence": passages(a.evidence, work.index),
                         }
                     else:
-                        focus = record.get("question") or None
-                        s = summarize(*parts, SummaryOptions(length=words, focus=focus))
-                        yield {"id": record["id"], "answer": s.text}
+                        s = summarize(*parts, SummaryOptions(length=words, focus=question))
+                        located = all(one.evidence or one.counted for one in s.sentences)
+                        yield {"id": record["id"], "answer": s.text, "located": located}
+
+
+def predict_all(
+    program: Program, sets: dict[str, list[Record]], out: Path, shard: str, seconds: float
+) -> None:
+    """Predictions of this shard's documents: OUT/parts/SET-i.jsonl. `seconds` for all sets."""
+    first, count = map(int, shard.split("/"))
+    parts = out / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    share = seconds / max(len(sets), 1)
+    for number, (name, records) in enumerate(sets.items(), 1):
+        lengths = [len(r["answer"].split()) for r in records]
+        words = round(sum(lengths) / max(1, len(lengths)))
+        with (parts / f"{name}-{first}.jsonl").open("w", encoding="utf-8") as lines:
+            for document, group in list(by_document(records))[first::count]:
+                if time.monotonic() - began > share * number:
+                    break  # what a set leaves of its time goes to the next
+                for prediction in program.predict(document, group, words):
+                    lines.write(json.dumps(prediction) + "\n")
+                lines.flush()
+
+
+def score_all(sets: dict[str, list[Record]], quality: Path, out: Path) -> dict[str, Any]:
+    """The figures of score.py for every set with predictions, over the records that have one."""
+    results: dict[str, Any] = {}
+    for name, records in sets.items():
+        done = {
+            p["id"]: p for path in sorted((out / "parts").glob(f"{name}-[0-9]*.jsonl"))
+            for p in read_shard(path)
+        }  # fmt: skip
+        kept = [r for r in records if r["id"] in done]
+        if not kept:
+            continue
+        paths = [out / f"{name}.{kind}.jsonl" for kind in ("references", "predictions")]
+        for path, rows in zip(paths, (kept, [done[r["id"]] for r in kept]), strict=True):
+            path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+        scored = subprocess.run(
+            [sys.executable, str(quality / "score.py"), *map(str, paths)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        paths[0].unlink()  # the documents again
+        results[name] = {"set": name, "n": len(kept), **json.loads(scored.stdout)}
+        results[name]["located"] = all(p.get("located", True) for p in done.values())
+        print(json.dumps(results[name]), flush=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    return results
 
 
 def main() -> None:
@@ -103,32 +154,19 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--limit", type=int, default=0, help="records a set (0: all sampled)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="a set, at most")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for all sets")
+    parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n processes")
+    parser.add_argument("--score", action="store_true", help="predict nothing, score what there is")
     args = parser.parse_args()
-    program = Program(args.model, args.device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, records in samples(args.data, args.quality, args.sets, args.limit).items():
-        lengths = [len(r["answer"].split()) for r in records]
-        words = round(sum(lengths) / max(1, len(lengths)))
-        started, predictions = time.monotonic(), []
-        for document, group in by_document(records):
-            if time.monotonic() - started > args.seconds:
-                break
-            predictions += program.predict(document, group, words)
-        done = {p["id"] for p in predictions}
-        kept = [r for r in records if r["id"] in done]
-        paths = [args.out / f"{name}.{kind}.jsonl" for kind in ("references", "predictions")]
-        for path, rows in zip(paths, (kept, predictions), strict=True):
-            path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-        scored = subprocess.run(
-            [sys.executable, str(args.quality / "score.py"), *map(str, paths)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        result = {"set": name, "n": len(kept), **json.loads(scored.stdout)}
-        (args.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(result), flush=True)
+    sets = samples(args.data, args.quality, args.sets, args.limit)
+    if not args.score:
+        program = Program(args.model, args.device)
+        predict_all(program, sets, args.out, args.shard, args.seconds)
+    if args.score or args.shard == "0/1":
+        results = score_all(sets, args.quality, args.out)
+        text = table(results, args.quality / "BASELINES.md")
+        (args.out / "table.md").write_text(text, encoding="utf-8")
+        print(text)
 
 
 if __name__ == "__main__":

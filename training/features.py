@@ -1,0 +1,101 @@
+"""What the model says of documents and questions, saved: reading strategies are learnt from it.
+
+    python -m training.features --records chosen.jsonl.xz --out DIR/tasks --shard 0/4 --device cuda
+    python -m training.features --eval EVAL --quality QUALITY --out DIR/eval --shard 0/4
+
+Each document is read once, as the program reads it. DIR/tasks-0.jsonl.xz then has one JSON line a
+document, without its text: passages with their salience, sentences with three scores, and for each
+question the mark of its passages and the answers that several ways of replaying passages bring,
+with their log-probabilities. With --seconds the documents beyond it are left out; they come in
+turns from all sets, so that none is missing altogether. A document that fails is told and skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
+from training.evaluate import samples
+from training.observe import ALL_WAYS, FEW_WAYS, Observer
+from training.sampling import grouped
+from training.shards import read_shard
+
+
+def in_turns(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The documents so that every beginning of the list has the same share of every set."""
+    sets: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for document in documents:
+        sets[document["set"]].append(document)
+    placed = [
+        ((i + 0.5) / len(some), name, document)
+        for name, some in sorted(sets.items())
+        for i, document in enumerate(some)
+    ]
+    return [document for *_, document in sorted(placed, key=lambda one: one[:2])]
+
+
+def evaluated(data: Path, quality: Path) -> list[dict[str, Any]]:
+    """The documents of the public evaluation with its sampled records."""
+    return [
+        {"set": name, "kept_back": True, **document}
+        for name, records in samples(data, quality, [], 0).items()
+        for document in grouped(records)
+    ]
+
+
+def part(documents: list[dict[str, Any]], shard: str) -> Iterator[dict[str, Any]]:
+    """Every n-th document, from the i-th on, of a shard "i/n"."""
+    first, count = map(int, shard.split("/"))
+    yield from documents[first::count]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=Path, help="of training.sampling")
+    parser.add_argument("--eval", type=Path)
+    parser.add_argument("--quality", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="beginning of the file's name")
+    parser.add_argument("--model", type=Path, default=default_model_path())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n processes")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--documents", type=int, help="at most so many, of this shard")
+    args = parser.parse_args()
+    began = time.monotonic()
+    observer = Observer(
+        load_checkpoint(args.model, args.device), Tokenizer.load(args.model),
+        FEW_WAYS if args.records else ALL_WAYS,
+    )  # fmt: skip
+    documents = (
+        list(read_shard(args.records)) if args.records else evaluated(args.eval, args.quality)
+    )
+    done = failed = 0
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    path = args.out.parent / f"{args.out.name}-{args.shard.split('/')[0]}.jsonl.xz"
+    with cast(TextIO, lzma.open(path, "wt", encoding="utf-8", preset=3)) as lines:
+        for document in part(in_turns(documents), args.shard):
+            if time.monotonic() - began > args.seconds or done == args.documents:
+                break
+            try:
+                seen = observer.document(document["text"], document["records"])
+            except Exception:  # one document must not cost the others
+                failed += 1
+                traceback.print_exc()
+                continue
+            seen |= {"set": document["set"], "kept_back": document["kept_back"]}
+            lines.write(json.dumps(seen, separators=(",", ":")) + "\n")
+            done += 1
+    seconds = round(time.monotonic() - began, 1)
+    print(json.dumps({"shard": args.shard, "done": done, "failed": failed, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
