@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -245,6 +245,10 @@ class State:
     def select(self, row: int) -> State:
         """An independent copy of one row of the batch."""
         return self._map(lambda t: t[row : row + 1].clone())
+
+    def take(self, rows: Sequence[int]) -> State:
+        """An independent copy of some rows of the batch, in this order."""
+        return self._map(lambda t: t[list(rows)])
 
     def detach_(self) -> State:
         """Cut the graph, for truncated back-propagation through time."""

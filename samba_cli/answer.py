@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from samba_cli.dialect import Dialect, dialect_of
-from samba_cli.evidence import EvidenceOptions, Scored, find_evidence
+from samba_cli.evidence import EvidenceOptions, Scored, find_all
 from samba_cli.git_text import model_text, whole_sentence
 from samba_cli.index import PassageIndex
 from samba_cli.model.generation import Sampling
@@ -30,7 +30,7 @@ from samba_cli.text_match import (
     overlap,
     plausible_sentence,
 )
-from samba_cli.writing import Written, replay_budget, write
+from samba_cli.writing import Written, replay_budget, write_all
 
 # What decides `found`. To be measured on questions with and without an answer in the text.
 FOUND_MARK = 0.0  # the best passage's mark must reach this, or ...
@@ -40,6 +40,9 @@ FOUND_COVERAGE_UNMARKED = 0.6
 SUPPORTED = 0.6  # share of a free answer's content words that the replayed passages must hold
 QUOTE_COVERAGE = 0.5  # share of the question's words in a passage for its quote to stand in
 _SHORT_ANSWERS = frozenset({"yes", "no", "true", "false"})
+
+
+_TOGETHER_CPU, _TOGETHER_ACCELERATOR = 1, 64  # questions answered together, where there is room
 
 
 @dataclass(frozen=True)
@@ -64,21 +67,55 @@ def answer(
     options: AnswerOptions = AnswerOptions(),
 ) -> Answer:
     """Answer one question from what was read. `state` and `index` are not changed."""
-    scored = find_evidence(
-        question, index, model, tokenizer, EvidenceOptions(options.candidates, options.prompts)
-    )
-    if not scored or not question.strip():
-        return Answer(question, "", False, ())
+    return answer_all([question], state, index, model, tokenizer, options)[0]
+
+
+def answer_all(
+    questions: Sequence[str],
+    state: State,
+    index: PassageIndex,
+    model: Model,
+    tokenizer: Tokenizer,
+    options: AnswerOptions = AnswerOptions(),
+    rows: int = 1,
+) -> list[Answer]:
+    """Answer each question as `answer` does, on a copy of the same state.
+
+    The passages of all questions are scored together, and `rows` answers written side by side:
+    the tokens are those of one question alone, up to rounding.
+    """
     dialect = dialect_of(tokenizer, options.prompts, options.thinking)
-    chosen = _choose(question, scored, model, dialect, options)
-    text, extractive, written = "", False, Written("", none=True)
-    if may_hold(chosen, dialect.kind):
-        written = _generate(question, chosen, state, model, dialect, options)
-        text, extractive = checked(question, written, chosen, index)
+    how = EvidenceOptions(options.candidates, options.prompts)
+    chosen = [
+        _choose(question, scored, model, dialect, options) if scored and question.strip() else []
+        for question, scored in zip(
+            questions, find_all(questions, index, model, tokenizer, how), strict=True
+        )
+    ]
+    asked = [i for i, some in enumerate(chosen) if some and may_hold(some, dialect.kind)]
+    pairs = [(questions[i], chosen[i]) for i in asked]
+    texts = dict(zip(asked, _generate(pairs, state, model, dialect, options, rows), strict=True))
+    nothing = Written("", none=True)
+    return [
+        _made(question, some, texts.get(i, nothing), index, options)
+        for i, (question, some) in enumerate(zip(questions, chosen, strict=True))
+    ]
+
+
+def _made(
+    question: str, chosen: Sequence[Scored], written: Written, index: PassageIndex,
+    options: AnswerOptions,
+) -> Answer:  # fmt: skip
+    text, extractive = checked(question, written, chosen, index)
     return Answer(
         question, text, bool(text), _evidence(question, text, chosen), extractive,
         written.thinking if options.thinking else "", (written.note,) if written.note else (),
     )  # fmt: skip
+
+
+def together(model: Model) -> int:
+    """How many questions to answer together at most."""
+    return _TOGETHER_CPU if model.device.type == "cpu" else _TOGETHER_ACCELERATOR
 
 
 def may_hold(chosen: Sequence[Scored], kind: Literal["native", "chat", "plain"]) -> bool:
@@ -109,18 +146,25 @@ def _choose(
 
 
 def _generate(
-    question: str, chosen: Sequence[Scored], state: State, model: Model, dialect: Dialect,
-    options: AnswerOptions,
-) -> Written:  # fmt: skip
-    ordered = sorted(chosen, key=lambda one: one.stored.id)
-    texts = [model_text(one.stored.passage) for one in ordered]
-    prompt = dialect.answer(question, texts)
+    pairs: Sequence[tuple[str, Sequence[Scored]]], state: State, model: Model, dialect: Dialect,
+    options: AnswerOptions, rows: int,
+) -> list[Written]:  # fmt: skip
+    """What the model writes for each question with its passages."""
+    texts = [
+        [model_text(one.stored.passage) for one in sorted(chosen, key=lambda one: one.stored.id)]
+        for _, chosen in pairs
+    ]
+    prompts = [dialect.answer(pairs[i][0], some) for i, some in enumerate(texts)]
     sampling = Sampling(
         max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
         no_repeat_ngram=8,
     )  # fmt: skip
-    written = write(model, dialect, state.fork(), prompt, sampling)
-    # Our own model has a token for that. What stands in the text is an answer all the same.
+    written = write_all(model, dialect, state, prompts, sampling, rows)
+    return [_refused(one, some, dialect) for one, some in zip(written, texts, strict=True)]
+
+
+def _refused(written: Written, texts: Sequence[str], dialect: Dialect) -> Written:
+    """Our own model has a token for that. What stands in the text is an answer all the same."""
     held = any(occurs(written.text, text) for text in texts)
     if dialect.kind == "chat" and says_nothing(written.text) and not held:
         return replace(written, text="", none=True)

@@ -122,11 +122,18 @@ def ask(
         list[str] | None,
         Option("--question", "-q", metavar="TEXT", help="A further question (repeatable)."),
     ] = None,
+    questions: Annotated[
+        str | None,
+        Option(metavar="FILE", help="Further questions, one a line or JSON ('-': stdin)."),
+    ] = None,
     memory: Annotated[
         str | None, Option(metavar="NAME", help="Ask a memory instead of reading files.")
     ] = None,
     fail_if_absent: Annotated[
         bool, Option("--fail-if-absent", help="Exit 5 if a question has no answer in the text.")
+    ] = False,
+    json_lines: Annotated[
+        bool, Option("--jsonl", help="Each answer as a line of JSON as soon as it is there.")
     ] = False,
     *,
     output: OutputOptions,
@@ -144,14 +151,17 @@ def ask(
       samba ask "What is the notice period?" contract.pdf
       samba ask "Where are retries handled?" .
       samba ask "Who pays?" book.epub -q "How does it end?"
+      samba ask --questions questions.txt --memory book --jsonl
       samba ask "Who pays for the trip?" --memory book
       cat mail.txt | samba ask "When do we meet?"
     """
     from samba_cli import commands
+    from samba_cli.questions import Asked
 
     return partial(
-        commands.ask, question, paths or [], more_questions or [], memory, fail_if_absent, output,
-        answer_length, generation, inputs, checkpoint, model, messages,
+        commands.ask, Asked(question, more_questions or [], questions), paths or [], memory,
+        fail_if_absent, json_lines, output, answer_length, generation, inputs, checkpoint, model,
+        messages,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from samba_cli import streams
 from samba_cli.config import Settings, load_settings
 from samba_cli.dry_run import dry_run
 from samba_cli.errors import NotFoundInDocument, PartlyRead, UsageError
-from samba_cli.inputs import check_question, gather_paths, source_options
+from samba_cli.inputs import gather_paths, source_options
 from samba_cli.keeping import keep, partial_folder
 from samba_cli.options import (
     AnswerLength,
@@ -29,9 +29,10 @@ from samba_cli.options import (
     flags,
 )
 from samba_cli.output import check_output, emit
+from samba_cli.questions import Asked, gather_questions
 from samba_cli.reading import Input, Reading, open_memory, read_input, with_model_of
 from samba_cli.render import Style, answers_text, count_of, summary_text
-from samba_cli.report import Report, report_json
+from samba_cli.report import Report, answer_line, report_json
 from samba_cli.results import Answer, Summary
 
 
@@ -69,11 +70,11 @@ def summarize(
 
 
 def ask(
-    question: str | None,
+    asked: Asked,
     paths: Sequence[str],
-    more_questions: Sequence[str],
     memory: str | None,
     fail_if_absent: bool,
+    json_lines: bool,
     output: OutputOptions,
     answer_length: AnswerLength,
     generation: GenerationOptions,
@@ -83,22 +84,24 @@ def ask(
     messages: MessageOptions,
 ) -> int:
     settings = load_settings({**flags(model), **flags(generation), **flags(answer_length)})
-    if question is None:
-        raise UsageError('ask what?  Write: samba ask "QUESTION" PATH (see: samba ask --help)')
-    check_question(question, paths)
-    questions = [q.strip() for q in (question, *more_questions)]
-    if not all(questions):
-        raise UsageError("a question is empty; write what you want to know")
+    if json_lines and output.json:
+        raise UsageError("--json and --jsonl are two forms of one result; choose one")
+    questions, paths = gather_questions(asked, paths, memory, inputs.files_from)
     check_output(output.output)
     if inputs.dry_run and memory is None:
         return _dry_run(paths, inputs, output, messages, "ask")
     with opened(paths, memory, settings, inputs, checkpoint, model, messages, "ask") as reading:
-        answers = [make_answer(reading, settings, question) for question in questions]
-        if output.json:
-            text = report_json(_report("ask", reading, answers=answers))
-        else:
-            text = answers_text(answers, _style(output))
-        emit(text, output.output)
+        answers: list[Answer] = []
+        for some in make_answers(reading, settings, questions):
+            answers += some
+            if json_lines and output.output is None:
+                emit("\n".join(map(answer_line, some)), None)
+        if json_lines and output.output is not None:
+            emit("\n".join(map(answer_line, answers)), output.output)
+        elif output.json:
+            emit(report_json(_report("ask", reading, answers=answers)), output.output)
+        elif not json_lines:
+            emit(answers_text(answers, _style(output)), output.output)
         reading.say_coverage()
         absent = sum(not answer.found for answer in answers)
         if fail_if_absent and absent:
@@ -200,7 +203,15 @@ def opened(
 
 
 def make_answer(reading: Reading, settings: Settings, question: str) -> Answer:
-    from samba_cli.answer import AnswerOptions, answer
+    return next(make_answers(reading, settings, [question]))[0]
+
+
+def make_answers(
+    reading: Reading, settings: Settings, questions: Sequence[str]
+) -> Iterator[list[Answer]]:
+    """The answers in order, as many at a time as are made together."""
+    from samba_cli.answer import AnswerOptions, answer_all, together
+    from samba_cli.room import rows_at_once
 
     options = AnswerOptions(
         prompts=_prompts(settings), temperature=settings.temperature, seed=settings.seed,
@@ -208,14 +219,20 @@ def make_answer(reading: Reading, settings: Settings, question: str) -> Answer:
     )  # fmt: skip
     if settings.max_tokens is not None:
         options = replace(options, max_tokens=settings.max_tokens)
-    session = reading.session
-    with _working(reading) as status:
-        status.say("answering ...")
-        result = answer(
-            question, reading.state, reading.index, session.model, session.tokenizer, options
-        )
-    _say_notes(reading, result)
-    return result
+    session, done = reading.session, 0
+    rows = rows_at_once(reading.state, session.device, together(session.model))
+    while done < len(questions):
+        some = questions[done : done + rows]
+        with _working(reading) as status:
+            which = f" {done + 1} to {done + len(some)} of {len(questions)}"
+            status.say(f"answering{which if len(questions) > 1 else ''} ...")
+            answers = answer_all(
+                some, reading.state, reading.index, session.model, session.tokenizer, options, rows
+            )
+        for result in answers:
+            _say_notes(reading, result)
+        done += len(some)
+        yield answers
 
 
 def make_summary(reading: Reading, settings: Settings, focus: str | None = None) -> Summary:

@@ -7,7 +7,7 @@ the question given the passage (Ponte & Croft 1998; Sachan et al. 2022, arXiv 22
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.likelihood import token_likelihoods
 from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
-from samba_cli.prompting import encode, has_marks
+from samba_cli.prompting import encode_many, has_marks
 from samba_cli.scoring import last_logits
 from samba_cli.text_match import content_words, overlap
 
@@ -57,15 +57,35 @@ def find_evidence(
     options: EvidenceOptions = EvidenceOptions(),
 ) -> list[Scored]:
     """Candidate passages, best first. Empty only for an empty index."""
+    return find_all([question], index, model, tokenizer, options)[0]
+
+
+def find_all(
+    questions: Sequence[str],
+    index: PassageIndex,
+    model: Model,
+    tokenizer: Tokenizer,
+    options: EvidenceOptions = EvidenceOptions(),
+) -> list[list[Scored]]:
+    """As `find_evidence` for each question, with the passages of all scored in the same batches."""
     wanted = options.candidates or (
         CANDIDATES_CPU if model.device.type == "cpu" else CANDIDATES_ACCELERATOR
     )
-    found = candidates(question, index, wanted)
-    passages = index.get(list(found))
-    marks = relevance(
-        question, [model_text(one.passage) for one in passages], model, tokenizer, options.prompts
-    )
+    found = [candidates(question, index, wanted) for question in questions]
+    passages = [index.get(list(some)) for some in found]
+    pairs = [
+        (question, [model_text(one.passage) for one in some])
+        for question, some in zip(questions, passages, strict=True)
+    ]
+    marks = relevance_all(pairs, model, tokenizer, options.prompts)
     weight = BM25_WEIGHT if has_marks(tokenizer) else BM25_WEIGHT_LIKELIHOOD
+    return [_ranked(*each, weight) for each in zip(questions, found, passages, marks, strict=True)]
+
+
+def _ranked(
+    question: str, found: Mapping[int, float], passages: Sequence[StoredPassage],
+    marks: Sequence[float], weight: float,
+) -> list[Scored]:  # fmt: skip
     scores = fuse(marks, [found[one.id] for one in passages], weight)
     asked = content_words(question)
     scored = [
@@ -83,7 +103,8 @@ def candidates(question: str, index: PassageIndex, wanted: int) -> dict[int, flo
         more = range(1, last + 1)  # few enough to ask the model about each
     else:
         room = max(wanted - len(found), wanted // SALIENT_SHARE)
-        more = [key for key, _ in index.most_salient(1, last, room)] or range(1, room + 1)
+        best = index.most_salient(1, last, wanted)[:room]
+        more = [key for key, _ in best] or range(1, room + 1)
     for key in more:
         found.setdefault(key, 0.0)
     return found
@@ -108,21 +129,38 @@ def relevance(
     the question is without a text would change no order; to standardise over the texts would
     weigh the noise of a model that hardly tells them apart like the judgement of one that does.
     """
-    question = question[:_QUESTION_CHARS]
-    if has_marks(tokenizer):
-        return _marks(question, texts, model, tokenizer, prompts)
-    tokens = token_likelihoods(question, texts, model, dialect_of(tokenizer, prompts))
-    return (tokens.sum(-1) / max(tokens.shape[-1], 1)).tolist()
+    return relevance_all([(question, texts)], model, tokenizer, prompts)[0]
 
 
-def _marks(
-    question: str, texts: Sequence[str], model: Model, tokenizer: Tokenizer, prompts: Path | None
-) -> list[float]:
+def relevance_all(
+    pairs: Sequence[tuple[str, Sequence[str]]],
+    model: Model,
+    tokenizer: Tokenizer,
+    prompts: Path | None = None,
+) -> list[list[float]]:
+    """As `relevance` for each question with its own texts."""
+    pairs = [(question[:_QUESTION_CHARS], texts) for question, texts in pairs]
+    if not has_marks(tokenizer):
+        dialect = dialect_of(tokenizer, prompts)
+        scored = [token_likelihoods(question, texts, model, dialect) for question, texts in pairs]
+        return [(tokens.sum(-1) / max(tokens.shape[-1], 1)).tolist() for tokens in scored]
+    rows = [_mark_rows(question, texts, tokenizer, prompts) for question, texts in pairs]
+    if model.device.type == "cpu":  # where it pays to read once what a question's rows share
+        return [_marks(some, model, tokenizer) for some in rows]
+    marks = iter(_marks([row for some in rows for row in some], model, tokenizer))
+    return [[next(marks) for _ in some] for some in rows]
+
+
+def _mark_rows(
+    question: str, texts: Sequence[str], tokenizer: Tokenizer, prompts: Path | None
+) -> list[list[int]]:
+    end = [tokenizer.control["<|end|>"]] if "<|end|>" in tokenizer.control else []
+    encoded = encode_many(tokenizer, "mark", prompts, "passage", texts, question=question)
+    return [end + ids for ids in encoded]
+
+
+def _marks(rows: Sequence[list[int]], model: Model, tokenizer: Tokenizer) -> list[float]:
     control = tokenizer.control
-    end = [control["<|end|>"]] if "<|end|>" in control else []
-    rows = [
-        end + encode(tokenizer, "mark", prompts, question=question, passage=text) for text in texts
-    ]
     result = [0.0] * len(rows)
     for batch, logits in last_logits(rows, 1, model):
         values = logits[:, 0, control["<|yes|>"]] - logits[:, 0, control["<|no|>"]]

@@ -99,6 +99,7 @@ class PassageIndex:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._pending = 0
+        self._salient: tuple[tuple[int, ...], list[tuple[int, float]]] | None = None
         connection.create_function("samba_sqrt", 1, lambda x: max(x or 0.0, 0.0) ** 0.5)
 
     @classmethod
@@ -305,7 +306,16 @@ class PassageIndex:
         return (_stored(row) for row in rows)
 
     def most_salient(self, first: int, last: int, limit: int) -> list[tuple[int, float]]:
-        """(id, salience in standard deviations of its document) of the best in an id range."""
+        """(id, salience in standard deviations of its document) of the best in an id range.
+
+        One question after another asks for the same: the last result is kept until rows change.
+        """
+        asked = (first, last, limit, self._connection.total_changes)
+        if self._salient is None or self._salient[0] != asked:
+            self._salient = asked, self._find_salient(first, last, limit)
+        return self._salient[1]
+
+    def _find_salient(self, first: int, last: int, limit: int) -> list[tuple[int, float]]:
         rows = self._connection.execute(
             "SELECT p.id, (p.salience - m.mean) / (m.deviation + 1e-6) AS z FROM passages p JOIN"
             " (SELECT document, avg(salience) AS mean,"

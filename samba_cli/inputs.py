@@ -108,9 +108,9 @@ def _is_file(path: str) -> bool:
 
 def check_question(question: str, paths: Sequence[str]) -> None:
     """Raises UsageError where the question is a file, and so probably in the wrong place."""
-    if not _exists(question):
+    if not exists(question):
         return
-    asked = next((p for p in paths if not _exists(p) and ("?" in p or " " in p)), None)
+    asked = next((p for p in paths if not exists(p) and ("?" in p or " " in p)), None)
     if asked is not None:
         raise UsageError(f'the question comes first; write: samba ask "{asked}" {question}')
     raise UsageError(
@@ -119,7 +119,8 @@ def check_question(question: str, paths: Sequence[str]) -> None:
     )
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Whether something of that name is there; any text may be asked about."""
     try:
         return bool(path.strip()) and os.path.lexists(path)
     except ValueError:  # a NUL inside

@@ -33,18 +33,19 @@ def encode_segments(tokenizer: Tokenizer, segments: Sequence[Segment]) -> list[i
 
 
 def encode_many(
-    tokenizer: Tokenizer, name: str, folder: Path | None, field: str, texts: Sequence[str]
-) -> list[list[int]]:
+    tokenizer: Tokenizer, name: str, folder: Path | None, field: str, texts: Sequence[str],
+    **others: str,
+) -> list[list[int]]:  # fmt: skip
     """One prompt for each text, as `encode` with `field` set to it, but in parallel.
 
     Raises KeyError naming a field that is missing.
     """
     place = Segment("", False)
-    segments = render(name, folder, **{field: [place]})
+    segments = render(name, folder, **{field: [place]}, **others)
     at = segments.index(place) if place in segments else -1
     alone = segments == [place] or has_marks(tokenizer)  # nothing joins the text
     if at < 0 or place in segments[at + 1 :] or not alone:  # a user's template
-        return [encode(tokenizer, name, folder, **{field: text}) for text in texts]
+        return [encode(tokenizer, name, folder, **{field: text}, **others) for text in texts]
     before = tokenizer.encode_prompt(segments[:at])
     after = tokenizer.encode_prompt(segments[at + 1 :])
     encoded = tokenizer.encode_batch(texts) if texts else []

@@ -92,6 +92,11 @@ def report_json(report: Report) -> str:
     return json.dumps(value, ensure_ascii=False, indent=1)
 
 
+def answer_line(answer: Answer) -> str:
+    """One answer on one line, for `--jsonl`: what `answers` holds of it."""
+    return json.dumps({"samba": VERSION, **_answer(answer)}, ensure_ascii=False)
+
+
 def _coverage(coverage: Coverage) -> dict[str, Any]:
     return {
         "files_read": coverage.documents,

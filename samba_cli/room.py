@@ -19,7 +19,7 @@ from samba_cli.session import Session
 from samba_cli.units import bytes_text, count_text
 
 if TYPE_CHECKING:
-    from samba_cli.model import Tokenizer
+    from samba_cli.model import State, Tokenizer
     from samba_cli.sources.options import SourceOptions
 
 _BYTES_PER_TOKEN = 4.0  # where there is no sample
@@ -27,6 +27,7 @@ _SAMPLE = 65_536  # characters of the first text, encoded to measure that
 _SLACK = 1.05  # more room is reserved than estimated
 _DEVICE_MARGIN = 2_000_000_000  # bytes left to the activations of a chunk and the allocator
 _HOST_MARGIN = 500_000_000
+_ROWS_SHARE = 8  # answers written side by side take at most this part of the free memory
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -159,6 +160,17 @@ def fits(needs: Needs, device: int | None, host: int | None) -> bool:
             "lossy), or use a model whose state does not grow"
         )
     return device is None
+
+
+def rows_at_once(state: State, device: str, most: int) -> int:
+    """How many copies of a state may be written on side by side: 1 to `most`.
+
+    Each is held twice, by a graph too, and the whole takes a part of what is free.
+    """
+    free = free_device_memory(device) if device.startswith("cuda") else free_memory()
+    if free is None:
+        return 1
+    return max(1, min(most, free // _ROWS_SHARE // (2 * max(state.nbytes, 1))))
 
 
 def free_device_memory(device: str) -> int | None:

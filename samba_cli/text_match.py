@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 STOP_WORDS = frozenset(
     """a about above after again all also am an and any are as at be because been before being
@@ -70,6 +71,7 @@ def words(text: str) -> list[str]:
     return [match.group().casefold() for match in _WORD.finditer(text)]
 
 
+@lru_cache(1 << 16)  # a language has few words, and each comes again and again
 def stem(word: str) -> str:
     """A light English stem, for comparing words only: plural, -ing, -ed, -ly and possessives."""
     word = word.casefold().replace("’", "'").removesuffix("'s")

@@ -1,13 +1,14 @@
-"""Generating one text on a state that may be thrown away, bounded in every way."""
+"""Generating texts on states that may be thrown away, bounded in every way."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from samba_cli.dialect import Dialect, Prompt
 from samba_cli.model.generation import Sampling, generate
+from samba_cli.model.generation_batch import generate_batch
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
 from samba_cli.thinking import Thinking
@@ -40,17 +41,59 @@ def write(
     state.reserve(state.position + len(prompt.ids) + 2 * sampling.max_tokens + thinking + 64)
     if dialect.kind == "chat":
         return _write_chat(model, dialect, state, prompt, sampling)
-    stream, text = dialect.tokenizer.stream(), ""
+    text = _Text(dialect)
     for token in _generate(model, dialect, state, prompt.ids, sampling):
-        if token == dialect.none:
-            return Written("", none=not text.strip())
-        text += stream.push(token)
-        if any(end in text.lstrip() for end in dialect.ends):
+        if not text.push(token):
             break
-    text = _clean(text + stream.flush())
-    for end in dialect.ends:
-        text = text.partition(end)[0].strip()
-    return Written(text, none=False)
+    return text.written()
+
+
+def write_all(
+    model: Model, dialect: Dialect, state: State, prompts: Sequence[Prompt], sampling: Sampling,
+    rows: int = 1,
+) -> list[Written]:  # fmt: skip
+    """What `write` gives for each prompt on a copy of the state; `rows` of them side by side.
+
+    A chat model writes one after the other: where its thinking ends, each goes its own way.
+    """
+    if rows < 2 or len(prompts) < 2 or dialect.kind == "chat":
+        return [write(model, dialect, state.fork(), prompt, sampling) for prompt in prompts]
+    # Rows of like length wait least for each other.
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+    texts = [_Text(dialect) for _ in prompts]
+    for begin in range(0, len(order), rows):
+        some = order[begin : begin + rows]
+        generate_batch(
+            model, state, [prompts[i].ids for i in some], sampling,
+            lambda row, token, some=some: texts[some[row]].push(token),
+            dialect.stop, _never(model, dialect),
+        )  # fmt: skip
+    return [text.written() for text in texts]
+
+
+class _Text:
+    """What a native or a base model writes, token by token."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect, self._stream = dialect, dialect.tokenizer.stream()
+        self._text, self._none = "", False
+        self._nothing, self._ends = dialect.none, dialect.ends
+
+    def push(self, token: int) -> bool:
+        """Whether the text goes on after this token."""
+        if token == self._nothing:
+            self._none = True
+            return False
+        self._text += self._stream.push(token)
+        return not any(end in self._text.lstrip() for end in self._ends)
+
+    def written(self) -> Written:
+        if self._none:
+            return Written("", none=not self._text.strip())
+        text = _clean(self._text + self._stream.flush())
+        for end in self._ends:
+            text = text.partition(end)[0].strip()
+        return Written(text, none=False)
 
 
 def _write_chat(
@@ -90,10 +133,14 @@ def _write_chat(
 def _generate(
     model: Model, dialect: Dialect, state: State, ids: list[int], sampling: Sampling
 ) -> Iterator[int]:
+    return generate(model, state, ids, sampling, dialect.stop, _never(model, dialect))
+
+
+def _never(model: Model, dialect: Dialect) -> set[int]:
+    """Tokens that are no text."""
     # Models have more rows than their tokenizer has tokens where that suits the hardware.
     padding = range(dialect.tokenizer.highest_id + 1, model.description.vocab_size)
-    banned = dialect.banned | set(padding)
-    return generate(model, state, ids, sampling, dialect.stop, banned)
+    return dialect.banned | set(padding)
 
 
 def _clean(text: str) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 
-from samba_cli.answer import AnswerOptions, answer, checked, may_hold
+from samba_cli.answer import AnswerOptions, answer, answer_all, checked, may_hold
 from samba_cli.checkpoint import ReadFolder, open_read_folder
+from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.documents import Document, Part
 from samba_cli.evidence import Scored
 from samba_cli.model import Model, Tokenizer, load_checkpoint
+from samba_cli.model.generation import Sampling
 from samba_cli.reader import read
-from samba_cli.writing import Written
+from samba_cli.writing import Written, write, write_all
 
 TEXT = """# Contract
 
@@ -120,3 +123,34 @@ def test_a_base_model_is_not_asked_what_the_text_does_not_speak_of(
     model = parts[0]
     result = answer("Which volcano erupted?", folder.state, folder.index, model, tokenizer, QUICK)
     assert not result.found and result.text == "" and result.evidence
+
+
+@pytest.mark.parametrize("rows", [1, 2, 8])
+def test_questions_together_are_answered_as_alone(
+    parts: tuple[Model, Tokenizer], folder: ReadFolder, rows: int
+) -> None:
+    questions = [
+        "What is the notice period?", "", "Who pays the landlord every month, and how much is it?",
+        "When do trains leave?", "What is the notice period?", "Which zebra won?",
+    ]  # fmt: skip
+    before = folder.state.fork()
+    for options in (QUICK, replace(QUICK, temperature=0.7, seed=3)):
+        alone = [answer(q, folder.state, folder.index, *parts, options) for q in questions]
+        found = answer_all(questions, folder.state, folder.index, *parts, options, rows)
+        assert [one.question for one in found] == questions
+        assert found == alone
+    assert answer_all([], folder.state, folder.index, *parts, QUICK, rows) == []
+    for name, tensor in before.tensors().items():
+        assert torch.equal(tensor, folder.state.tensors()[name])
+
+
+def test_what_is_written_side_by_side_is_what_is_written_alone(
+    parts: tuple[Model, Tokenizer], folder: ReadFolder
+) -> None:
+    model, tokenizer = parts
+    dialects = [dialect_of(tokenizer), Dialect("plain", tokenizer)]
+    for dialect in dialects:
+        prompts = [dialect.answer(f"What is {n}?", ["Some text. " * n]) for n in (3, 1, 7, 2)]
+        how = Sampling(max_tokens=16, no_repeat_ngram=8)
+        alone = [write(model, dialect, folder.state.fork(), one, how) for one in prompts]
+        assert write_all(model, dialect, folder.state, prompts, how, rows=3) == alone
