@@ -5,8 +5,6 @@ B batch, T tokens of the chunk, D d_model, H heads, W window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,7 +70,7 @@ class Attention(nn.Module):
         return q, k, v
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, state: Held, scale: float | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, state: Held, scale: float | None) -> Tensor:
     """Attention of a chunk to itself and to what the state holds; takes the chunk into it."""
     if isinstance(state, CacheState):
         keys, values = state.append(k, v)
@@ -88,6 +86,11 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, state: Held, scale: float | None) -
     return y
 
 
-# The state's position is a Python int: compiled, every step would be another program.
-attend: Callable[[Tensor, Tensor, Tensor, Held, float | None], Tensor]
-attend = torch.compiler.disable(_attend)  # type: ignore[assignment]
+def leave_uncompiled() -> None:
+    """Keep `attend` out of what torch.compile makes of a layer, before it does.
+
+    The state's position is a Python int: compiled, every step would be another program. Not at
+    import: torch.compile takes as long to import as everything else together.
+    """
+    global attend
+    attend = torch.compiler.disable(attend)

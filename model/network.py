@@ -8,10 +8,12 @@ a text into chunks in any way gives the same state and the same logits, up to ro
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from samba_cli.model.attention import Attention, Rotation
+from samba_cli.model.attention import Attention, Rotation, leave_uncompiled
 from samba_cli.model.description import AttentionSpec, Description, LayerSpec, Mamba2Spec, Mixer
 from samba_cli.model.fusion import fused
 from samba_cli.model.mamba import Mamba
@@ -41,6 +43,10 @@ class Layer(nn.Module):
         if spec.mlp is not None:
             self.mlp_norm = RMSNorm(d, eps)
             self.mlp = SwiGLU(d, spec.mlp)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        leave_uncompiled()
+        super().compile(*args, **kwargs)
 
     def forward(
         self,
