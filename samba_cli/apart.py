@@ -176,7 +176,10 @@ def _portable(parsed: Parsed) -> Parsed:
     for i, one in enumerate(parsed):
         if isinstance(one, Piece):
             given = one.document
-            kept = documents.setdefault(id(given), replace(given, parts=_elsewhere))
+            told = (given.size, given.modified_ns, given.title)
+            kept = documents.setdefault(
+                id(given), Document(given.name, given.kind, _elsewhere, *told)
+            )
             parsed[i] = replace(one, document=kept)
     return parsed
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from samba_cli.documents import Document, Passage, Skipped
@@ -50,8 +51,12 @@ _ADD_PASSAGE = (
     " line_start, line_end, heading, terms, tokens, salience)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_HUMP = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")  # quick to look for, and every _CAMEL has one
+# Every _CAMEL has one, and it is quick to look for: only capitals are looked at.
+_HUMP = re.compile(r"[A-Z](?:(?<=[a-z][A-Z])|[A-Z][a-z])")
 _CAMEL = re.compile(r"\b\w*[a-z][A-Z]\w*\b|\b[A-Z]{2,}[a-z]\w*\b")
+
+
+Row = tuple  # the values of _ADD_PASSAGE, in its order
 
 
 @dataclass(frozen=True)
@@ -186,14 +191,13 @@ class PassageIndex:
         self, document_id: int, passage: Passage, tokens: int, salience: float | None
     ) -> int:
         """Record the next passage; returns its id."""
-        return self._write(_ADD_PASSAGE, _row(document_id, passage, tokens, salience))
+        return self._write(_ADD_PASSAGE, (document_id, *row_of(passage), tokens, salience))
 
-    def add_passages(self, rows: Iterable[tuple[int, Passage, int, float | None]]) -> None:
-        """Record the next passages, each with the arguments of `add_passage`."""
-        values = [_row(*row) for row in rows]
+    def add_passages(self, rows: Sequence[Row]) -> None:
+        """Record the next passages: document, what `row_of` made of it, tokens, salience."""
         self._begin()
-        self._connection.executemany(_ADD_PASSAGE, values)
-        self._written(len(values))
+        self._connection.executemany(_ADD_PASSAGE, rows)
+        self._written(len(rows))
 
     def add_skipped(self, skipped: Skipped) -> int:
         """Record something that was not read; returns its id."""
@@ -385,9 +389,9 @@ def query_terms(query: str) -> list[str]:
     return list(terms)[:_MOST_TERMS]
 
 
-def _row(document_id: int, passage: Passage, tokens: int, salience: float | None) -> tuple:
+def row_of(passage: Passage) -> tuple:
+    """A passage as the index stores it. Made ahead of the model: words are looked for."""
     return (
-        document_id,
         passage.char_start,
         passage.char_end,
         _storable(passage.text),
@@ -397,17 +401,20 @@ def _row(document_id: int, passage: Passage, tokens: int, salience: float | None
         passage.line_end,
         passage.heading and _storable(passage.heading),
         _storable(_terms(passage)),
-        tokens,
-        salience,
     )
 
 
 def _terms(passage: Passage) -> str:
     """Extra words to find a passage by: parts of its file's path and of camelCase names."""
-    found = dict.fromkeys(re.findall(r"[^\W_]+", passage.document))
+    found = dict.fromkeys(_path_parts(passage.document))
     for name in _CAMEL.findall(passage.text) if _HUMP.search(passage.text) else ():
         found.update(dict.fromkeys(split_identifier(name)))
     return " ".join(found)
+
+
+@lru_cache(256)
+def _path_parts(path: str) -> list[str]:
+    return re.findall(r"[^\W_]+", path)
 
 
 def _storable(text: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.documents import TEXT_KINDS, Document, Part, Passage, Skipped
 from samba_cli.errors import SambaError
+from samba_cli.index import row_of
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.passages import cut
 
@@ -52,8 +53,8 @@ class Piece:
 
     ordinal: int  # of the document among those with passages, from 1
     document: Document
-    passage: Passage
-    tokens: array[int]  # int64
+    row: tuple  # the passage as the index stores it
+    tokens: array[int]  # int32
     own: int  # tokens of the passage itself, without the document's name and the mark
     marked: bool  # the last token asks for the relevance mark
     digest: str  # chained over all passages so far
@@ -129,8 +130,8 @@ def encoded(batches: Iterable[Cuts], dialect: Dialect) -> Iterator[Parsed]:
             marked = mark is not None and body[-1:] == [mark]
             parsed.append(
                 Piece(
-                    one.tally.documents, one.document, one.passage, array("q", head + body),
-                    len(body) - marked, marked, one.digest, one.tally,
+                    one.tally.documents, one.document, row_of(one.passage),
+                    array("i", head + body), len(body) - marked, marked, one.digest, one.tally,
                 )
             )  # fmt: skip
         yield parsed

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,8 +32,9 @@ from samba_cli.background import Ahead, Behind
 from samba_cli.checkpoint import ReadFolder
 from samba_cli.chunk_size import chunk_tokens
 from samba_cli.dialect import dialect_of
-from samba_cli.documents import Document, Passage, Skipped
+from samba_cli.documents import Document, Skipped
 from samba_cli.errors import SambaError, Unreadable
+from samba_cli.index import Row
 from samba_cli.model.cuda_graph import read_chunk
 from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
@@ -40,6 +43,7 @@ from samba_cli.results import Progress, ReadReport
 
 MAX_REPORTED = 1000  # skipped inputs a report names; the index holds all
 _AHEAD = 4  # batches of passages parsed and encoded in advance: about as many accelerator chunks
+_TURN = 2e-4  # seconds that another thread may keep Python's lock
 _BEHIND = 4  # chunks whose passages may wait for the index
 _REPORT_EVERY = 0.25  # seconds between calls of `progress`
 
@@ -83,7 +87,7 @@ def read(
     """
     reading = _Reading(model, tokenizer, folder, options, progress)
     try:
-        with _Interrupts() as interrupts:
+        with _Interrupts() as interrupts, _quick_turns():
             try:
                 reading.run(source, interrupts)
             except Changed:
@@ -136,7 +140,7 @@ class _Reading:
         self.digest = self.start.digest
         dialect = dialect_of(tokenizer, options.prompts)
         # Encoded, not read yet.
-        self.buffer = array("q", [] if folder.state.position else dialect.start)
+        self.buffer = array("i", [] if folder.state.position else dialect.start)
         self.waiting: deque[tuple[Piece, int]] = deque()  # pieces and their end in `buffer`
         self.recorded = self.documents  # documents in the index; only `_record` counts them
         self.to_skip = self.start.partial  # tokens of the next piece that were read already
@@ -215,8 +219,8 @@ class _Reading:
             done.append(piece)
             at.append(end - 1)
         device = self.model.device
-        tokens = torch.frombuffer(self.buffer[:count], dtype=torch.int64)
-        tokens = _sent(tokens[None], device)
+        tokens = torch.frombuffer(self.buffer[:count], dtype=torch.int32)
+        tokens = _sent(tokens.long()[None], device)
         places = [place for piece, place in zip(done, at, strict=True) if piece.marked]
         where = _sent(torch.tensor(places, dtype=torch.long), device)
         if count == self.chunk:
@@ -242,13 +246,13 @@ class _Reading:
         """Write the passages of a chunk, with their marks, to the index."""
         index, base = self.folder.index, self.folder.base.documents
         values = iter(marks.values())
-        rows: list[tuple[int, Passage, int, float | None]] = []
+        rows: list[Row] = []
         for piece in pieces:
             if piece.ordinal > self.recorded:
                 index.add_document(piece.document)
                 self.recorded = piece.ordinal
             salience = next(values) if piece.marked else None
-            rows.append((base + piece.ordinal, piece.passage, piece.own, salience))
+            rows.append((base + piece.ordinal, *piece.row, piece.own, salience))
         index.add_passages(rows)
 
     def _after_chunk(self, behind: Behind) -> None:
@@ -323,6 +327,19 @@ class _Reading:
             resumed_at=self.folder.resumed_at,
             notes=tuple(self.folder.notes),
         )
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Give this thread Python's lock sooner: it lets go of it at every launch of a kernel, and
+    the threads beside it would keep it for 5 ms each time.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class _Interrupts:

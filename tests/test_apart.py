@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 def told(items: object) -> list[object]:
     """What a piece says; its document's function to open it aside."""
     return [
-        (one.ordinal, one.document.name, one.document.size, one.passage, one.tokens, one.own,
+        (one.ordinal, one.document.name, one.document.size, one.row, one.tokens, one.own,
          one.marked, one.digest, one.tally) if isinstance(one, Piece) else one
         for batch in items for one in batch  # type: ignore[attr-defined]
     ]  # fmt: skip
