@@ -35,6 +35,7 @@ def seconds(
     return statistics.median(times[warmups:])
 
 
+@torch.no_grad()
 def distance(actual: Tensor, expected: Tensor) -> float:
     """The norm of the difference over the norm of what was expected."""
     wanted = expected.float()

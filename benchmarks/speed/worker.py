@@ -26,6 +26,13 @@ PARTS: dict[str, tuple[str, int]] = {
     "scan": ("scan", 90),
     "conv": ("conv", 60),
     "attention": ("attention", 120),
+    "reading": ("reading", 200),
+    "decoding": ("decoding", 90),
+    "batch": ("batch", 90),
+    "default": ("default", 60),
+    "endtoend": ("endtoend", 180),
+    "training": ("training", 240),
+    "cpu": ("cpu", 120),
 }
 GRACE = 20  # seconds beyond the deadline that a part gets to end by itself
 TAIL = 600  # characters of an error that are kept
@@ -68,7 +75,8 @@ def measure(part: str, device: str, tiny: bool, seconds: float, commit: str | No
         try:
             code = process.wait(seconds + GRACE)
             if code:
-                problem = f"the process ended with code {code}"
+                how = f"signal {-code}" if code < 0 else f"code {code}"
+                problem = f"the process ended with {how}"
         except subprocess.TimeoutExpired:
             problem = f"not done within {seconds + GRACE:.0f} s"
         finally:
