@@ -15,7 +15,7 @@ from samba_cli.checkpoint import ReadFolder, open_read_folder
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.documents import Document, Part
 from samba_cli.evidence import Scored
-from samba_cli.model import Model, Tokenizer, load_checkpoint
+from samba_cli.model import Model, Tokenizer, default_model_path, load_checkpoint
 from samba_cli.model.generation import Sampling
 from samba_cli.reader import read
 from samba_cli.writing import Written, write, write_all
@@ -154,3 +154,21 @@ def test_what_is_written_side_by_side_is_what_is_written_alone(
         how = Sampling(max_tokens=16, no_repeat_ngram=8)
         alone = [write(model, dialect, folder.state.fork(), one, how) for one in prompts]
         assert write_all(model, dialect, folder.state, prompts, how, rows=3) == alone
+
+
+def test_the_model_that_ships_answers_together_what_it_answers_alone() -> None:
+    parts = load_checkpoint(default_model_path()), Tokenizer.load(default_model_path())
+    questions = ["What is the notice period?", "Who pays the landlord?", "When do trains leave?"]
+    how = AnswerOptions(max_tokens=16, passages=1)
+    with open_read_folder(None, *parts) as folder:
+        document = Document("contract.txt", "text", lambda: iter([Part(TEXT, line=1)]))
+        other = Document("b.txt", "text", lambda: iter([Part("Trains leave at noon.", line=1)]))
+        read(lambda: iter([document, other]), *parts, folder)
+        alone = [answer(q, folder.state, folder.index, *parts, how) for q in questions]
+        assert any(one.found and not one.extractive for one in alone)
+        assert answer_all(questions, folder.state, folder.index, *parts, how, rows=3) == alone
+        dialect = dialect_of(parts[1])
+        prompts = [dialect.answer(q, [TEXT[: 80 * n]]) for n, q in enumerate(questions, 1)]
+        sampling = Sampling(max_tokens=12, no_repeat_ngram=8)
+        one_by_one = write_all(parts[0], dialect, folder.state, prompts, sampling)
+        assert write_all(parts[0], dialect, folder.state, prompts, sampling, 3) == one_by_one
