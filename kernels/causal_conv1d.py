@@ -16,6 +16,8 @@ from samba_cli.kernels.causal_conv1d_ref import causal_conv1d_ref
 from samba_cli.kernels.dispatch import backend_for
 from samba_cli.kernels.grad_mode import needs_grad
 
+_TRITON_TAPS = 4  # every published Mamba has 4; more are rare enough for plain PyTorch
+
 
 def causal_conv1d(
     x: torch.Tensor,
@@ -43,7 +45,7 @@ def causal_conv1d(
     backend = backend_for(x)
     if backend == "ref":
         return causal_conv1d_ref(x, weight, bias, state, activation)
-    if backend == "torch":
+    if backend == "torch" or weight.shape[1] > _TRITON_TAPS:
         return causal_conv1d_cpu(x, weight, bias, state, activation)
     state = None if state is None else state.to(x.dtype)
     silu = activation == "silu"

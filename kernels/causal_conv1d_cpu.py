@@ -1,4 +1,6 @@
-"""Causal convolution without Triton: shifted multiply-adds over blocks that fit the cache."""
+"""Causal convolution without Triton: compiled for long inputs, see `causal_conv1d_compiled`, else
+shifted multiply-adds over blocks that fit the cache.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from samba_cli.kernels.causal_conv1d_ref import causal_conv1d_ref
+from samba_cli.kernels.dispatch import compiled
 from samba_cli.kernels.grad_mode import needs_grad
 
 BLOCK_ELEMENTS = 1 << 18  # of one block of the output: 1 MiB in fp32; smaller ones cost calls
@@ -20,7 +23,12 @@ def causal_conv1d_cpu(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same as `causal_conv1d_ref`. Where a gradient is wanted it is that formula."""
     low_precision = x.dtype in (torch.bfloat16, torch.float16)
-    if low_precision or torch.compiler.is_compiling() or needs_grad(x, weight, bias, state):
+    traced = torch.compiler.is_compiling() or needs_grad(x, weight, bias, state)
+    if not traced and compiled(x):
+        from samba_cli.kernels.causal_conv1d_compiled import causal_conv1d_compiled
+
+        return causal_conv1d_compiled(x, weight, bias, state, activation)
+    if low_precision or traced:
         return causal_conv1d_ref(x, weight, bias, state, activation)
     batch, T, E = x.shape
     K = weight.shape[1]
