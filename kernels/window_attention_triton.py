@@ -1,8 +1,11 @@
 """Sliding-window attention in Triton: the forward pass and the decode step.
 
-FlashAttention-2 (Dao 2023), algorithm 1, over the band only: the program of a query block
+FlashAttention-2 (Dao 2023), algorithm 1, over the band only: the program of a tile of queries
 visits the key blocks that meet its band, and masks only those at the band's two edges. Blocks
 that hold sinks (Xiao et al. 2023, arXiv 2309.17453) come first, and the band begins after them.
+A tile holds the query heads that share a key head side by side: its band is as much shorter as
+it has heads. Keys and values come through tensor descriptors, which Hopper's copy engine reads
+on its own (FlashAttention-3, Shah et al. 2024, section 3.1); plain loads stand in for them.
 Scores are kept in base 2 (scale times log2 e), the softmax and both accumulators in fp32.
 The decode step splits the slots over the whole GPU and joins the stretches in a second launch.
 """
@@ -13,15 +16,24 @@ The decode step splits the slots over the whole GPU and joins the stretches in a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
+try:
+    from triton.tools.tensor_descriptor import TensorDescriptor
+except ImportError:  # before Triton 3.4
+    TensorDescriptor = None
+
 LOG2_E = 1.4426950408889634
 # A masked score: finite, so that a row that has seen only masked keys stays free of NaN. What
 # such a row sums up is multiplied by 0 as soon as it meets a visible key, and each row meets one.
-MASKED_SCORE = tl.constexpr(-1.0e30)
+# A power of two: its product with the scale is exact, so fused and rounded products are the same.
+MASKED_SCORE = tl.constexpr(-(2.0**100))
+# In fp32 the matrix units stand still, and how keys arrive does not matter.
+DESCRIBED_DTYPES = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -34,126 +46,121 @@ class Blocks:
     num_stages: int
 
 
-def forward_blocks(T: int, head_dim: int, dtype: torch.dtype) -> Blocks:
-    """Blocks of the forward kernel. Few distinct answers, so that lengths do not recompile."""
+def forward_blocks(rows: int, head_dim: int, dtype: torch.dtype) -> Blocks:
+    """Blocks of the forward kernel for a key head with so many rows: queries times its heads.
+
+    Few distinct answers, so that lengths do not recompile.
+    """
     if dtype == torch.float32:  # multiply-adds without tensor cores: registers are the limit
-        rows = 64 if head_dim <= 64 else 32 if head_dim <= 128 else 16
-        return Blocks(16 if T <= 16 else rows, 32, 8, 1)
+        most = 64 if head_dim <= 64 else 32 if head_dim <= 128 else 16
+        return Blocks(16 if rows <= 16 else most, 32, 8, 1)
     if head_dim > 128:  # shared memory and registers are the limit
-        if T <= 16:
+        if rows <= 16:
             return Blocks(16, 64, 4, 2)
-        return Blocks(64, 32, 8, 2) if T <= 64 else Blocks(128, 32, 8, 3)
-    if T <= 16:
+        return Blocks(64, 32, 8, 2) if rows <= 64 else Blocks(128, 32, 8, 3)
+    if rows <= 16:
         return Blocks(16, 64, 4, 3)
-    if T <= 64:
-        return Blocks(64, 64, 4, 3)
-    return Blocks(128, 64, 4, 3) if head_dim <= 64 else Blocks(128, 64, 8, 3)
+    return Blocks(64, 64, 4, 3) if rows <= 64 else Blocks(128, 64, 8, 3)
+
+
+def heads_of_a_tile(group: int) -> int:
+    """Query heads that lie side by side in a tile: a power of two that divides their number."""
+    return group & -group
 
 
 @triton.jit
-def _visit(
-    acc, total, peak, q, k_tile, v_tile, key_rows, query_at, lo, hi,
-    S, stride_kt, stride_vt, scale_log2, window, sinks,
-    BLOCK_N: tl.constexpr, MASKED: tl.constexpr, SINKS: tl.constexpr,
+def _key_block(
+    source, n, i_b, i_h, stride_b, stride_t, stride_h, S,
+    ROWS: tl.constexpr, D: tl.constexpr, DESCRIBED: tl.constexpr,
 ):  # fmt: skip
-    """Online softmax over the key blocks lo, lo + BLOCK_N, ... < hi."""
-    for n in range(lo, hi, BLOCK_N):
-        at = tl.cast(n, tl.int64)
-        if MASKED:
-            key_at = n + key_rows
-            inside = (key_at < S)[:, None]
-            k = tl.load(k_tile + at * stride_kt, mask=inside, other=0.0)
-            scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-            distance = query_at[:, None] - key_at[None, :]
-            near = distance < window
-            if SINKS:
-                near = near | (key_at < sinks)[None, :]
-            visible = (distance >= 0) & near
-            scores = tl.where(visible, scores, MASKED_SCORE)
-            new_peak = tl.maximum(peak, tl.max(scores, axis=1))
-            p = tl.exp2(scores - new_peak[:, None])
-            v = tl.load(v_tile + at * stride_vt, mask=inside, other=0.0)
-        else:
-            k = tl.load(k_tile + at * stride_kt)
-            scores = tl.dot(q, tl.trans(k), input_precision="ieee")
-            new_peak = tl.maximum(peak, tl.max(scores, axis=1) * scale_log2)
-            p = tl.exp2(scores * scale_log2 - new_peak[:, None])
-            v = tl.load(v_tile + at * stride_vt)
-        fade = tl.exp2(peak - new_peak)
-        total = total * fade + tl.sum(p, axis=1)
-        acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
-        peak = new_peak
-    return acc, total, peak
+    """[ROWS, D] from key n on, zeros past S: of a descriptor, or of a pointer and its strides."""
+    if DESCRIBED:
+        return source.load([i_b, n, i_h, 0]).reshape(ROWS, D)
+    else:
+        at = n + tl.arange(0, ROWS)
+        base = source + tl.cast(i_b, tl.int64) * stride_b + tl.cast(i_h, tl.int64) * stride_h
+        tile = base + at.to(tl.int64)[:, None] * stride_t + tl.arange(0, D)[None, :]
+        return tl.load(tile, mask=(at < S)[:, None], other=0.0)
 
 
 @triton.jit(do_not_specialize=["T", "S", "window", "sinks"])
 def _forward_kernel(
-    q_ptr, k_ptr, v_ptr, o_ptr, lse_ptr,
+    q_ptr, keys, values, o_ptr, lse_ptr,
     T, S, H, window, sinks, scale_log2,
     stride_qb, stride_qt, stride_qh,
     stride_kb, stride_kt, stride_kh,
     stride_vb, stride_vt, stride_vh,
-    GROUP: tl.constexpr, D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    SINKS: tl.constexpr,
+    GROUP: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, SINKS: tl.constexpr, DESCRIBED: tl.constexpr,
 ):  # fmt: skip
+    QUERIES: tl.constexpr = BLOCK_M // HEADS
     i_m = tl.num_programs(0) - 1 - tl.program_id(0)  # later queries see more keys: they go first
-    i_h = (tl.program_id(1) % H).to(tl.int64)
-    i_b = (tl.program_id(1) // H).to(tl.int64)
+    i_h = tl.program_id(1) % (H // HEADS) * HEADS  # the first head of the tile
+    i_b = tl.program_id(1) // (H // HEADS)
     past = S - T
-    first = past + i_m * BLOCK_M  # key index of the block's first and last query
-    last = past + tl.minimum(i_m * BLOCK_M + BLOCK_M, T) - 1
+    first = past + i_m * QUERIES  # key index of the tile's first and last query
+    last = past + tl.minimum(i_m * QUERIES + QUERIES, T) - 1
 
-    rows = i_m * BLOCK_M + tl.arange(0, BLOCK_M)
-    key_rows = tl.arange(0, BLOCK_N)
+    row = tl.arange(0, BLOCK_M)
+    t = i_m * QUERIES + row // HEADS
+    h = (i_h + row % HEADS).to(tl.int64)
     d = tl.arange(0, D)
-    rows64 = rows.to(tl.int64)
-    q_tile = q_ptr + i_b * stride_qb + i_h * stride_qh + rows64[:, None] * stride_qt + d[None, :]
-    k_base = k_ptr + i_b * stride_kb + (i_h // GROUP) * stride_kh
-    v_base = v_ptr + i_b * stride_vb + (i_h // GROUP) * stride_vh
-    k_tile = k_base + key_rows.to(tl.int64)[:, None] * stride_kt + d[None, :]
-    v_tile = v_base + key_rows.to(tl.int64)[:, None] * stride_vt + d[None, :]
-    q = tl.load(q_tile, mask=(rows < T)[:, None], other=0.0)
-    query_at = past + rows
+    t64, b64 = t.to(tl.int64), i_b.to(tl.int64)
+    inside = (t < T)[:, None]
+    q_rows = b64 * stride_qb + t64 * stride_qt + h * stride_qh
+    q = tl.load(q_ptr + q_rows[:, None] + d[None, :], mask=inside, other=0.0)
+    query_at = past + t
 
     # Key blocks [lo, full_lo) cut the window's far edge, [full_hi, last] the diagonal; in
-    # between every query of the block sees every key.
+    # between every query of the tile sees every key.
     lo = tl.maximum(first - window + 1, 0) // BLOCK_N * BLOCK_N
     full_lo = tl.cdiv(tl.maximum(last - window + 1, 0), BLOCK_N) * BLOCK_N
+    sink_blocks = 0
     if SINKS:
         after_sinks = tl.cdiv(sinks, BLOCK_N) * BLOCK_N
         lo = tl.maximum(lo, after_sinks)
         full_lo = tl.maximum(full_lo, after_sinks)
+        sink_blocks = tl.cdiv(tl.minimum(after_sinks, last + 1), BLOCK_N)
     full_hi = tl.maximum(full_lo, (first + 1) // BLOCK_N * BLOCK_N)
+    blocks = sink_blocks + tl.cdiv(tl.maximum(last + 1 - lo, 0), BLOCK_N)
 
     acc = tl.zeros([BLOCK_M, D], dtype=tl.float32)
     total = tl.zeros([BLOCK_M], dtype=tl.float32)
     peak = tl.full([BLOCK_M], MASKED_SCORE, dtype=tl.float32)
-    if SINKS:
-        acc, total, peak = _visit(
-            acc, total, peak, q, k_tile, v_tile, key_rows, query_at,
-            0, tl.minimum(after_sinks, last + 1),
-            S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, True, True,
-        )  # fmt: skip
-    acc, total, peak = _visit(
-        acc, total, peak, q, k_tile, v_tile, key_rows, query_at, lo, full_lo,
-        S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, True, False,
-    )  # fmt: skip
-    acc, total, peak = _visit(
-        acc, total, peak, q, k_tile, v_tile, key_rows, query_at, full_lo, full_hi,
-        S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, False, False,
-    )  # fmt: skip
-    acc, total, peak = _visit(
-        acc, total, peak, q, k_tile, v_tile, key_rows, query_at, full_hi, last + 1,
-        S, stride_kt, stride_vt, scale_log2, window, sinks, BLOCK_N, True, False,
-    )  # fmt: skip
+    # One loop for all blocks, so that its loads stay ahead of it from the first to the last; a
+    # branch that the whole program takes alike spares the blocks in between the mask.
+    for i in range(blocks):
+        n = lo + (i - sink_blocks) * BLOCK_N
+        if SINKS:
+            n = tl.where(i < sink_blocks, i * BLOCK_N, n)
+        k = _key_block(
+            keys, n, i_b, i_h // GROUP, stride_kb, stride_kt, stride_kh, S, BLOCK_N, D, DESCRIBED
+        )
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee")
+        if (n < full_lo) | (n >= full_hi):
+            key_at = n + tl.arange(0, BLOCK_N)
+            distance = query_at[:, None] - key_at[None, :]
+            near = distance < window
+            if SINKS:
+                near = near | (key_at < sinks)[None, :]
+            scores = tl.where((distance >= 0) & near, scores, MASKED_SCORE)
+        v = _key_block(
+            values, n, i_b, i_h // GROUP, stride_vb, stride_vt, stride_vh, S, BLOCK_N, D, DESCRIBED
+        )
+        new_peak = tl.maximum(peak, tl.max(scores, axis=1) * scale_log2)
+        p = tl.exp2(scores * scale_log2 - new_peak[:, None])
+        fade = tl.exp2(peak - new_peak)
+        total = total * fade + tl.sum(p, axis=1)
+        acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
+        peak = new_peak
 
-    o_rows = (i_b * T + rows64) * H + i_h
+    o_rows = (b64 * T + t64) * H + h
     tl.store(
         o_ptr + o_rows[:, None] * D + d[None, :],
         (acc / total[:, None]).to(o_ptr.dtype.element_ty),
-        mask=(rows < T)[:, None],
+        mask=inside,
     )
-    tl.store(lse_ptr + (i_b * H + i_h) * T + rows64, peak + tl.log2(total), mask=rows < T)
+    tl.store(lse_ptr + (b64 * H + h) * T + t64, peak + tl.log2(total), mask=t < T)
 
 
 def unit_last(tensor: torch.Tensor) -> torch.Tensor:
@@ -166,6 +173,21 @@ def limits(window: int | None, sinks: int, S: int) -> tuple[int, int]:
     if window is None or window >= S:
         return S, 0
     return window, min(sinks, S)
+
+
+def _described(tensor: torch.Tensor, rows: int) -> Any:
+    """[B, S, Hkv, d] as blocks of rows of one head, for the copy engine; None where it cannot.
+
+    It wants addresses and strides of whole 16 bytes.
+    """
+    if TensorDescriptor is None or tensor.dtype not in DESCRIBED_DTYPES:
+        return None
+    size, d = tensor.element_size(), tensor.shape[-1]
+    # The stride of a dimension of one element is never used, and may be anything.
+    strides = [tensor.stride(i) if tensor.shape[i] > 1 else d for i in range(3)]
+    if tensor.data_ptr() % 16 or any(not stride or stride * size % 16 for stride in strides):
+        return None
+    return TensorDescriptor(tensor, list(tensor.shape), [*strides, 1], [1, rows, 1, d])
 
 
 def forward(
@@ -181,15 +203,20 @@ def forward(
     batch, T, H, d = q.shape
     S, H_kv = k.shape[1:3]
     q, k, v = unit_last(q), unit_last(k), unit_last(v)
-    blocks = blocks or forward_blocks(T, d, q.dtype)
+    heads = heads_of_a_tile(H // H_kv)
+    blocks = blocks or forward_blocks(T * heads, d, q.dtype)
+    heads = min(heads, blocks.queries)
     o = torch.empty(batch, T, H, d, dtype=q.dtype, device=q.device)
     lse = torch.empty(batch, H, T, dtype=torch.float32, device=q.device)
     window, sinks = limits(window, sinks, S)
-    _forward_kernel[(triton.cdiv(T, blocks.queries), batch * H)](
-        q, k, v, o, lse,
+    keys, values = _described(k, blocks.keys), _described(v, blocks.keys)
+    described = keys is not None and values is not None
+    _forward_kernel[(triton.cdiv(T, blocks.queries // heads), batch * H // heads)](
+        q, keys if described else k, values if described else v, o, lse,
         T, S, H, window, sinks, scale * LOG2_E,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-        GROUP=H // H_kv, D=d, BLOCK_M=blocks.queries, BLOCK_N=blocks.keys, SINKS=sinks > 0,
+        GROUP=H // H_kv, HEADS=heads, D=d, BLOCK_M=blocks.queries, BLOCK_N=blocks.keys,
+        SINKS=sinks > 0, DESCRIBED=described,
         num_warps=blocks.num_warps, num_stages=blocks.num_stages,
     )  # fmt: skip
     return o, lse

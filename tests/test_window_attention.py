@@ -140,6 +140,52 @@ def test_triton_over_many_small_blocks(window: int, queries: int, keys: int) -> 
     assert max(map(error, (out, *grads), expected)) < 1e-5
 
 
+@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize("window, sinks", [(None, 0), (20, 0), (20, 18), (500, 3)])
+@torch.no_grad()
+def test_triton_with_and_without_tensor_descriptors(
+    monkeypatch: pytest.MonkeyPatch, window: int | None, sinks: int, described: bool
+) -> None:
+    """With strides as the program gives them: parts of a joint product, and of a larger cache."""
+    from samba_cli.kernels import window_attention_triton as kernel
+
+    monkeypatch.setattr(kernel, "DESCRIBED_DTYPES", (torch.float32,) if described else ())
+    generator = torch.Generator().manual_seed(5)
+    q, _, _ = torch.randn(2, 26, 8, 16, generator=generator).tensor_split((4, 6), dim=2)
+    k, v = torch.randn(2, 2, 60, 2, 16, generator=generator)[:, :, :47]
+    assert (kernel._described(k, 16) is not None) == described
+    with force("ref"):
+        expected = window_attention(q, k, v, window, 0.3, sinks)
+    for rows, keys in ((16, 16), (32, 32)):
+        out, lse = kernel.forward(q, k, v, window, 0.3, sinks, kernel.Blocks(rows, keys, 4, 2))
+        assert error(out, expected) < 1e-5
+        assert torch.isfinite(lse).all()
+
+
+def test_descriptors_are_for_aligned_keys_alone() -> None:
+    from samba_cli.kernels import window_attention_triton as kernel
+
+    keys = torch.zeros(2, 9, 3, 16, dtype=torch.bfloat16)
+    assert kernel._described(keys, 16) is not None
+    assert kernel._described(keys[:1, :, :1], 16) is not None
+    assert kernel._described(keys.float(), 16) is None
+    assert kernel._described(keys[:1].expand(2, -1, -1, -1), 16) is None
+    assert (
+        kernel._described(torch.zeros(1000, dtype=torch.bfloat16)[1:65].view(1, 2, 2, 16), 16)
+        is None
+    )
+    assert [kernel.heads_of_a_tile(n) for n in (1, 2, 3, 4, 5, 6, 8, 20)] == [
+        1,
+        2,
+        1,
+        4,
+        1,
+        2,
+        8,
+        4,
+    ]
+
+
 @pytest.mark.parametrize(
     "backend, dtype",
     # Triton's interpreter multiplies the bits of bf16 matrices; on a GPU test_gpu has bf16
