@@ -13,7 +13,7 @@ from samba_cli.kernels.causal_conv1d import causal_conv1d
 from samba_cli.kernels.dispatch import Backend, force
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-LENGTHS = (1, 2, 3, 5, 17, 64, 65)
+LENGTHS = (1, 2, 3, 17, 65)
 
 
 def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
