@@ -248,6 +248,7 @@ def append(
     return partial(commands.append, name, paths or [], inputs, model, messages)
 
 
+@memory_app.command("ls", hidden=True)  # as with models
 @memory_app.command("list")
 def list_memories(as_json: JsonFlag = False) -> Call:
     """List the memories."""
@@ -264,6 +265,7 @@ def show_memory(name: MemoryName, as_json: JsonFlag = False) -> Call:
     return partial(listing.show_memory, name, as_json)
 
 
+@memory_app.command("rm", hidden=True)
 @memory_app.command("remove")
 def remove_memory(
     name: MemoryName,

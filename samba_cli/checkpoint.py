@@ -22,6 +22,7 @@ from pathlib import Path
 from samba_cli.errors import ModelError
 from samba_cli.files import lock as lock_file
 from samba_cli.index import PassageIndex
+from samba_cli.memory import read_again
 from samba_cli.model.network import Model
 from samba_cli.model.state import State, StateError
 from samba_cli.model.tokenizer import Tokenizer
@@ -288,7 +289,8 @@ def _load_state(path: Path, model: Model, tokenizer: Tokenizer) -> tuple[State, 
     try:
         return State.load(path, model, tokenizer.fingerprint)
     except StateError as error:
-        raise ModelError(f"{error}.") from None
+        name = path.parent.name
+        raise ModelError(f"memory '{name}' is damaged: {error}; {read_again(name)}") from None
 
 
 def _lock(path: Path) -> int | None:

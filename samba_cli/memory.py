@@ -107,7 +107,7 @@ def load_memory(name: str) -> Memory:
         raise ModelError(_missing(name))
     for file in (folder / STATE, folder / INDEX):
         if not file.is_file():
-            raise ModelError(f"memory '{name}' is damaged: {file} is missing; {_again(name)}")
+            raise ModelError(f"memory '{name}' is damaged: {file} is missing; {read_again(name)}")
     try:
         raw = json.loads(_described(folder / INDEX))
         sources = tuple(Source(**source) for source in raw.pop("sources"))
@@ -115,9 +115,9 @@ def load_memory(name: str) -> Memory:
             return Memory(**{**raw, "name": name, "sources": sources})
     except (sqlite3.Error, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"memory '{name}' is damaged: {folder / INDEX} is not readable; {_again(name)}"
+            f"memory '{name}' is damaged: {folder / INDEX} is not readable; {read_again(name)}"
         ) from error
-    raise ModelError(f"memory '{name}' is of another version of samba; {_again(name)}")
+    raise ModelError(f"memory '{name}' is of another version of samba; {read_again(name)}")
 
 
 def _described(index: Path) -> str:
@@ -196,7 +196,8 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _again(name: str) -> str:
+def read_again(name: str) -> str:
+    """What repairs a memory."""
     return f"read again with: samba read PATH --as {name} --force"
 
 

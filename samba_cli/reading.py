@@ -204,7 +204,9 @@ def open_memory(
     try:
         state, _ = State.load(memory.state_file, session.model, session.tokenizer.fingerprint)
     except StateError as error:
-        raise ModelError(f"memory '{memory.name}' cannot be used: {error}") from error
+        raise ModelError(
+            f"memory '{memory.name}' is damaged: {error}; {memories.read_again(memory.name)}"
+        ) from error
     with PassageIndex.open(memory.index_file) as index:
         counts = index.counts()
         coverage = Coverage(

@@ -173,7 +173,7 @@ def test_a_memory_from_read_to_remove(home: Path) -> None:
     assert "more.txt changed" in run("ask", QUESTION, "--memory", "lease").stderr
 
     assert run("memory", "remove", "lease").code == 2  # nobody there to confirm it
-    assert run("memory", "remove", "lease", "--yes").code == 0
+    assert run("memory", "rm", "lease", "--yes").code == 0
     gone = run("ask", QUESTION, "--memory", "lease")
     assert gone.code == 4
     assert "samba read PATH --as lease" in gone.sentence
@@ -194,7 +194,9 @@ def test_memories_that_cannot_be_used(home: Path, monkeypatch: pytest.MonkeyPatc
     (folder / "state.safetensors").write_bytes(state[: len(state) // 2])
     result = run("ask", QUESTION, "--memory", "contract")
     assert result.code == 4
-    assert "state.safetensors" in result.sentence
+    assert "damaged" in result.sentence and "state.safetensors" in result.sentence
+    assert "samba read PATH --as contract --force" in result.sentence
+    assert run("append", "contract", "contract.txt").sentence == result.sentence
     (folder / "state.safetensors").write_bytes(state)
     (folder / "index.sqlite").write_bytes(b"no database")
     result = run("memory", "list")
