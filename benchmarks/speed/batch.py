@@ -57,7 +57,7 @@ def measure(how: Setting) -> Iterator[Row]:
         f"generating, SAMBA 1.7B, batch {batch}", f"{depths[-1]:,} tokens a row",
         generating(ours, batch), "tokens/s",
         {name: generating(rates, batch) for name, rates in whole.items()},
-        None if how.tiny else GOAL, note=NOTE,
+        None if how.tiny else GOAL, note=NOTE, headline=True,
     )  # fmt: skip
 
 

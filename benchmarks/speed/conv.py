@@ -19,6 +19,7 @@ from samba_cli.kernels.causal_conv1d_ref import causal_conv1d_ref
 Shape = tuple[int, int, int]  # batch, tokens, channels
 FORWARD: list[Shape] = [(1, 16_384, 4096), (1, 131_072, 4096), (1, 16_384, 1024)]
 TRAINING: list[Shape] = [(64, 2048, 1024), (1, 16_384, 4096)]
+HEADLINES = [FORWARD[1], TRAINING[0]]
 TINY: list[Shape] = [(2, 64, 32)]
 GOAL = 1.0
 
@@ -111,4 +112,5 @@ def _row(
     moved = passes * batch * length * channels * (2 if how.cuda else 4)
     shares = {"bytes": moved / limits.measured(how).bytes / ms * 1e3}
     text = f"{batch} x {length:,} x {channels:,}, 4 taps"
-    return Row(what, text, ms, "ms", others, GOAL, shares, error, note="; ".join(notes))
+    return Row(what, text, ms, "ms", others, GOAL, shares, error, note="; ".join(notes),
+               headline=shape in HEADLINES)  # fmt: skip

@@ -33,4 +33,5 @@ def measure(how: Setting) -> Iterator[Row]:
             "state MB": values["state_mb"],
         }
         rate = values["tokens_per_s"]
-        yield Row("reading, default model, CPU", shape, rate, "tokens/s", limits=share, facts=facts)
+        yield Row("reading, default model, CPU", shape, rate, "tokens/s", limits=share, facts=facts,
+                  headline=True)  # fmt: skip

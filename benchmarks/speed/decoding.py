@@ -47,7 +47,8 @@ def measure(how: Setting) -> Iterator[Row]:
     for depth in depths:
         facts = {"state MB": held, "cache MB of the transformer": caches.get(depth)}
         yield Row("decoding, SAMBA 1.7B, batch 1", f"after {depth:,} tokens", ours[depth],
-                  "tokens/s", theirs[depth], facts=facts, note="; ".join(notes))  # fmt: skip
+                  "tokens/s", theirs[depth], facts=facts, note="; ".join(notes),
+                  headline=depth == DEPTHS[-1])  # fmt: skip
     at = depths[-1]
     yield Row(
         "decoding, SAMBA 1.7B, batch 1", f"after {longest:,} tokens", deepest, "tokens/s",

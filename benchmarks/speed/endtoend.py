@@ -17,24 +17,27 @@ from benchmarks.speed import program, text
 from benchmarks.speed.rows import Row, Setting
 
 LARGE, SMALL = 50_000_000, 250_000  # bytes
-TINY_LARGE, TINY_SMALL = 12_000, 3_000
+TINY_LARGE, TINY_SMALL = 6_000, 1_500
 QUESTIONS = 64
 
 
 def measure(how: Setting) -> Iterator[Row]:
     large, small = (TINY_LARGE, TINY_SMALL) if how.tiny else (LARGE, SMALL)
-    count = 3 if how.tiny else QUESTIONS
+    count = 2 if how.tiny else QUESTIONS
     device = ["--device", how.device]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = program.home(folder)
         if how.cuda:
             program.run(["doctor", "--warm", *device], environment, how.left())
+        ran: dict[str, program.Ran] = {}
         for size, label in ((small, "small"), (large, "large")):
             path = folder / f"{label}.txt"
             names = text.write(path, size)
             command = ["read", str(path), "--as", label, *device]
-            yield _reading(program.run(command, environment, how.left()), path)
+            ran[label] = program.run(command, environment, how.left())
+            yield _reading(ran[label], path, headline=label == "large")
+        yield from _memory(ran["small"], ran["large"])
         questions = folder / "questions.txt"
         asked = [f"What was it in {names[index]}?" for index in range(count)]
         questions.write_text("\n".join(asked), encoding="utf-8")
@@ -46,7 +49,7 @@ def measure(how: Setting) -> Iterator[Row]:
         yield from _questions(one, many, count)
 
 
-def _reading(ran: program.Ran, path: Path) -> Row:
+def _reading(ran: program.Ran, path: Path, headline: bool) -> Row:
     size = path.stat().st_size
     found = re.search(r"([\d,]+) tokens", ran.messages)
     if found is None:
@@ -63,7 +66,20 @@ def _reading(ran: program.Ran, path: Path) -> Row:
     }
     said = ran.messages.strip().splitlines()[-1]
     return Row("samba read, all included", f"{size:,} bytes of text", tokens / ran.seconds,
-               "tokens/s", facts=facts, note=said)  # fmt: skip
+               "tokens/s", facts=facts, note=said, headline=headline)  # fmt: skip
+
+
+def _memory(small: program.Ran, large: program.Ran) -> Iterator[Row]:
+    """Does it grow with the input?"""
+    for where, first, last in (
+        ("host", small.peak_rss, large.peak_rss),
+        ("GPU", small.peak_gpu, large.peak_gpu),
+    ):
+        if first and last:
+            ratio = last / first
+            yield Row(f"peak memory of samba read, {where}", "the large text", last / 1e6, "MB",
+                      facts={"of the small one, MB": first / 1e6, "ratio": round(ratio, 3)},
+                      headline=True)  # fmt: skip
 
 
 def _questions(one: program.Ran, many: program.Ran, count: int) -> Iterator[Row]:
@@ -80,4 +96,5 @@ def _questions(one: program.Ran, many: program.Ran, count: int) -> Iterator[Row]
             f"{count} questions cost as much as": f"{all_of_them / first:.1f} single ones",
             "answers found": found,
         }
-        yield Row(what, shape, all_of_them, "s", {"one after another": count * first}, facts=facts)
+        yield Row(what, shape, all_of_them, "s", {"one after another": count * first},
+                  facts=facts, headline=what.endswith("included"))  # fmt: skip

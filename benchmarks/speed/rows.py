@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import torch
 
-Unit = Literal["ms", "s", "tokens/s"]
+Unit = Literal["ms", "s", "tokens/s", "MB"]
+LOWER_IS_BETTER = ("ms", "s", "MB")
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class Row:
     error: float | None = None  # relative, against the reference or the peer: checked first
     facts: Mapping[str, Any] = field(default_factory=dict)  # further numbers, for plots
     note: str = ""
+    headline: bool = False  # stands in README
 
     @property
     def fastest_peer(self) -> str | None:
-        best = min if self.unit in ("ms", "s") else max
+        best = min if self.unit in LOWER_IS_BETTER else max
         return best(self.peers, key=lambda name: self.peers[name]) if self.peers else None
 
     @property
@@ -38,7 +40,7 @@ class Row:
         if self.ours is None or self.fastest_peer is None:
             return None
         peer = self.peers[self.fastest_peer]
-        return peer / self.ours if self.unit in ("ms", "s") else self.ours / peer
+        return peer / self.ours if self.unit in LOWER_IS_BETTER else self.ours / peer
 
     def as_json(self) -> dict[str, Any]:
         ratio = self.ratio
@@ -46,6 +48,7 @@ class Row:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Row:
+        """Raises TypeError for keys that no row has."""
         return Row(**{key: value for key, value in values.items() if key != "ratio"})
 
 

@@ -47,7 +47,7 @@ def measure(how: Setting) -> Iterator[Row]:
         {name: time * 1e3 for name, time in others.items()}, None if how.tiny else GOAL,
         {"matrix products": tokens * flops / limits.measured(how).flops / ours},
         error if others else None, {"tokens_per_s": tokens / ours, "peak GB": peak},
-        "; ".join(notes),
+        "; ".join(notes), headline=True,
     )  # fmt: skip
     if how.left() > COMPILING or how.tiny:
         carried, _, peak = _run(how, config, lanes, length, restart=10**9)
