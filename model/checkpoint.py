@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from samba_cli.model.architectures import Architecture, Stored, read_architecture
 from samba_cli.model.network import Model
@@ -38,6 +39,22 @@ _FLOAT32 = (".A_log", ".D", ".dt_bias", ".dt_proj.bias")
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 Quantize = Literal["none", "int8"]
+
+
+class _Valueless(TorchFunctionMode):
+    """Modules made inside draw no first values for their weights, which come from a file.
+
+    On the meta device drawing them would cost nothing but the import of torch's compiler: seconds,
+    and memory as of a small model.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def default_model_path() -> Path:
@@ -83,7 +100,7 @@ def load_checkpoint(
     if window is not None:
         architecture = replace(architecture, description=architecture.description.bounded(window))
     files = weight_files(folder)
-    with torch.device("meta"):
+    with torch.device("meta"), _Valueless():
         try:
             model = Model(architecture.description, dtype)
         except ValueError as error:
@@ -170,22 +187,25 @@ def _take(
     tensor = shard.tensor(place.name, place.rows)
     target = torch.float32 if name.endswith(_FLOAT32) else dtype
     scale: Tensor | None = None
+    dequantized = False
     if tensor.dtype == torch.int8 and quantizable(name, tensor):
         if files.get(place.name + SCALE) != files[place.name]:
             raise CheckpointError(f"{place.name} is int8 but has no scale beside it")
         scale = shard.tensor(place.name + SCALE, place.rows)
         if list(scale.shape) != shape[:1]:
             raise CheckpointError(f"{place.name}{SCALE} has the wrong shape")
-        tensor, scale = tensor.to(device, copy=True), scale.to(device, copy=True)
         if quantize == "none":
-            tensor, scale = dequantize(tensor, scale, target), None
+            tensor, scale = dequantize(tensor.to(device), scale.to(device), target), None
+            dequantized = True
+        else:
+            tensor, scale = tensor.to(device, copy=True), scale.to(device, copy=True)
     elif tensor.dtype not in _FLOATS:
         raise CheckpointError(f"{place.name} has the type {tensor.dtype}")
     elif quantize == "int8" and quantizable(name, tensor):
         tensor, scale = quantized(tensor.to(device))
-    if scale is None:
+    if scale is not None:
+        owner.weight_scale = scale  # type: ignore[assignment]
+    elif not dequantized:
         # a copy, so that nothing keeps the file mapped
         tensor = tensor.to(device=device, dtype=target, copy=True)
-    else:
-        owner.weight_scale = scale  # type: ignore[assignment]
     setattr(owner, attribute, nn.Parameter(tensor, requires_grad=False))

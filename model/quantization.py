@@ -40,7 +40,14 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    return (weight.float() * scale[:, None]).to(dtype)
+    """int8 [out, in] and scales [out] -> the matrix in `dtype`, some rows at a time as above."""
+    whole = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    block = _BLOCK_CPU if weight.device.type == "cpu" else _BLOCK
+    step = max(1, block // max(1, weight.shape[1]))
+    for start in range(0, len(weight), step):
+        rows = slice(start, start + step)
+        whole[rows] = weight[rows].float() * scale[rows, None]
+    return whole
 
 
 def quantize_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -80,3 +80,21 @@ def test_the_peak_is_one_shard_beside_the_model(checkpoint, device, quantize):
     # int8 is made in host memory on a CPU, whose heap does not give every piece back
     pieces = 1.5 if quantize == "int8" and device == "cpu" else 1.2
     assert peak < held + pieces * largest, (peak, held, largest)
+
+
+WHAT_IS_IMPORTED = """
+import sys
+import torch
+from samba_cli.model import load_checkpoint
+model = load_checkpoint(sys.argv[1])
+with torch.inference_mode():
+    model(torch.arange(40)[None], model.initial_state())
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+
+
+def test_reading_imports_no_compiler(tiny_checkpoint):
+    """It would take longer to import than everything else together, and 150 MB."""
+    command = [sys.executable, "-c", WHAT_IS_IMPORTED, str(tiny_checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "[]\n", done.stderr
