@@ -68,7 +68,7 @@ _DASHES = str.maketrans(
 
 def words(text: str) -> list[str]:
     """All words, case-folded, in order."""
-    return [match.group().casefold() for match in _WORD.finditer(text)]
+    return [word.casefold() for word in _WORD.findall(text)]
 
 
 @lru_cache(1 << 16)  # a language has few words, and each comes again and again
@@ -95,7 +95,7 @@ def content_words(text: str) -> set[str]:
     """Stems of the words that carry meaning (no stop words, no single letters)."""
     return {
         stem(word)
-        for word in words(text)
+        for word in {word.casefold() for word in set(_WORD.findall(text))}
         if word not in STOP_WORDS and (len(word) > 1 or word.isdigit() or ord(word[0]) > 0x2E80)
     }
 
