@@ -35,6 +35,9 @@ class Document:
     size: int | None = None  # bytes on disk, where known: for the time estimate
     modified_ns: int | None = None  # with name and size, recognises the same input again
     title: str | None = None
+    # Text from all over a document and how many bytes it takes there, of about so many: read at
+    # once, whatever the size. None where the text is not the bytes, or they come in order only.
+    sample: Callable[[int], tuple[str, int]] | None = None
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,7 @@ def test_what_will_not_fit_is_not_begun(
     for name, value in (("max", "900000000"), ("current", "399950000"), ("stat", "anon 3")):
         (group / f"memory.{name}").write_text(value)
     monkeypatch.setattr(room, "_CGROUP", group)
+    monkeypatch.setenv("SAMBA_DTYPE", "fp32")
     (home / "long.txt").write_text("The notice period is thirty days.\n" * 40)
     model = ("--model", models / "jamba")
     result = run("ask", QUESTION, "long.txt", "--json", *model)
@@ -146,6 +147,11 @@ def test_what_will_not_fit_is_not_begun(
     assert "--window N" in result.sentence
     assert result.json["error"]["kind"] == "device"
     assert run("read", "long.txt", "--as", "long", *model).code == 7
+    huge = home / "huge.txt"
+    huge.write_text("The notice period is thirty days.\n" * 3000)
+    os.truncate(huge, 3 << 40)  # nobody waits for three terabytes to be read to hear of it
+    result = run("read", huge, "--as", "huge", *model)
+    assert (result.code, "the state would grow to about" in result.sentence) == (7, True)
     assert run("ask", QUESTION, "contract.txt", *model, *SHORT).code == 0
     assert run("ask", QUESTION, "long.txt", "--window", "64", *model, *SHORT).code == 0
 
@@ -189,15 +195,23 @@ def with_another_key(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def with_another_shape(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.final_layernorm.weight"] = torch.zeros(31)
+    save_file(tensors, folder / "model.safetensors")
+
+
 def with_code(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"model.norm.weight": Code()}, folder / "pytorch_model.bin")
 
 
-def with_a_lie(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config["intermediate_size"] = 10**6
-    (folder / "config.json").write_text(json.dumps(config))
+def with_a_lie(**sizes: int) -> Damage:
+    def lie(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | sizes))
+
+    return lie
 
 
 @pytest.mark.parametrize(
@@ -205,13 +219,16 @@ def with_a_lie(folder: Path) -> None:
     [
         ("sharded", without_a_shard, "the shard "),
         ("jamba", with_another_key, "has the unknown tensor model.extra.weight"),
+        ("jamba", with_another_shape, "has the shape [31], config.json says [32]"),
         (
             "jamba",
             lambda f: write_tokenizer(f, [f"<|{i}|>" for i in range(99)]),
             "is not this model's",
         ),
         ("jamba", with_code, "is refused: it is not a file of tensors alone"),
-        ("jamba", with_a_lie, "config.json says [1000000, 32]"),
+        ("jamba", with_a_lie(intermediate_size=10**6), "config.json says [1000000, 32]"),
+        ("jamba", with_a_lie(hidden_size=1 << 40), "hidden_size = 1099511627776 is not a size"),
+        ("jamba", with_a_lie(num_hidden_layers=10**9), "num_hidden_layers = 1000000000 is "),
     ],
 )
 def test_a_bad_checkpoint_is_one_sentence(

@@ -38,7 +38,7 @@ def open_document(
     kind = kind_name(kind)
     if not head:
         raise Problem(source.name, "empty")
-    title = None
+    title, sample = None, None
     if kind == "pdf":
         from samba_cli.sources.pdf import pdf_parts, pdf_title
 
@@ -66,6 +66,8 @@ def open_document(
     else:
         _check_text(source.name, head, options)
         parts = partial(_text_parts, source, kind, options)
+        if source.size is not None and not source.sequential:
+            sample = partial(_sample, source, source.size, options)
     return Document(
         name=source.name,
         kind=kind,
@@ -73,6 +75,7 @@ def open_document(
         size=source.size,
         modified_ns=source.modified_ns,
         title=title,
+        sample=sample,
     )
 
 
@@ -106,6 +109,15 @@ def stream_document(
         return Document(name, kind, lambda: _parts_of(chunks, kind))
     copy, size = spooled(_Rejoined.of(head, stream))
     return Source(name, lambda: slice_of(copy, 0, size), size)
+
+
+def _sample(source: Source, size: int, options: SourceOptions, count: int) -> tuple[str, int]:
+    """Text of about `count` bytes from all over a source. Raises Problem."""
+    try:
+        with source.open() as stream:
+            return text.sample(stream, size, count, options.encoding)
+    except READ_ERRORS as error:
+        raise read_problem(source.name, error) from None
 
 
 def _text_parts(source: Source, kind: str, options: SourceOptions) -> Iterator[Part]:
