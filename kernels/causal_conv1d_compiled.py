@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
+from numba import cfunc, njit
 
 from samba_cli.kernels.compiled import (
     BFLOAT16,
-    FIELDS,
+    C_FUNCTION,
     FLOAT32,
+    fields,
     load,
     next_task,
     run,
@@ -61,17 +62,14 @@ def _convolve(job, like):
                     store(out, e, total[e])
 
 
-_signature = types.void(types.CPointer(types.int64))
-
-
-@cfunc(_signature, cache=True)
+@cfunc(C_FUNCTION, cache=True)
 def _convolve_float32(job):
-    _convolve(carray(job, (FIELDS,)), FLOAT32)
+    _convolve(fields(job), FLOAT32)
 
 
-@cfunc(_signature, cache=True)
+@cfunc(C_FUNCTION, cache=True)
 def _convolve_bfloat16(job):
-    _convolve(carray(job, (FIELDS,)), BFLOAT16)
+    _convolve(fields(job), BFLOAT16)
 
 
 def causal_conv1d_compiled(

@@ -1,7 +1,8 @@
 """Which implementation of a kernel runs: Triton on a GPU, plain PyTorch elsewhere.
 
 `SAMBA_KERNELS=auto|triton|torch|ref` and `force(...)` override the choice. Triton takes
-CPU tensors only under its interpreter (`TRITON_INTERPRET=1`).
+CPU tensors only under its interpreter (`TRITON_INTERPRET=1`). On a CPU some operations have loops
+that Numba compiles, for the many tokens of a chunk; `SAMBA_COMPILED=off` keeps to plain PyTorch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import torch
 Backend = Literal["triton", "torch", "ref"]
 _forced: list[Backend] = []  # innermost last; a plain list, because torch.compile can read it
 _HAS_TRITON = find_spec("triton") is not None
+_HAS_NUMBA = find_spec("numba") is not None
+# From so many tokens compiled loops are worth it: loading them takes as long as reading hundreds.
+# It goes by the call alone, so that a text is read the same after a pause.
+COMPILED_TOKENS = 512
 
 
 def triton_available() -> bool:
@@ -43,6 +48,15 @@ def backend_for(tensor: torch.Tensor) -> Backend:
     if choice != "auto":
         raise ValueError(f"SAMBA_KERNELS must be auto, triton, torch or ref, not {choice!r}")
     return "triton" if tensor.is_cuda and can_triton else "torch"
+
+
+def compiled(x: torch.Tensor) -> bool:
+    """Whether a compiled loop takes this call, x [B, T, ..]: on the backend "torch" of a CPU."""
+    if torch.compiler.is_compiling() or not _HAS_NUMBA or x.device.type != "cpu" or x.dim() < 3:
+        return False
+    if x.dtype not in (torch.float32, torch.bfloat16) or x.shape[0] * x.shape[1] < COMPILED_TOKENS:
+        return False
+    return os.environ.get("SAMBA_COMPILED") != "off" and backend_for(x) == "torch"
 
 
 @contextlib.contextmanager

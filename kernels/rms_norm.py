@@ -1,14 +1,14 @@
 """RMSNorm, alone and fused with the addition to the fp32 residual stream before it.
 
 RMSNorm: Zhang & Sennrich 2019, equation 4. Where autograd or torch.compile is at work this is
-the plain formula (the compiler fuses it); the Triton kernel serves reading and generation.
+the plain formula (the compiler fuses it); reading and generation have kernels.
 """
 
 from __future__ import annotations
 
 import torch
 
-from samba_cli.kernels.dispatch import backend_for
+from samba_cli.kernels.dispatch import backend_for, compiled
 from samba_cli.kernels.grad_mode import needs_grad
 from samba_cli.kernels.rms_norm_ref import add_rms_norm_ref, rms_norm_ref
 
@@ -20,6 +20,10 @@ def rms_norm(
 
     x [..., D], weight [D]. Returns [..., D] in out_dtype (default: weight.dtype).
     """
+    if compiled(x) and not needs_grad(x, weight) and out_dtype in (torch.float32, torch.bfloat16):
+        from samba_cli.kernels.rms_norm_compiled import rms_norm_compiled
+
+        return rms_norm_compiled(x, weight, eps, out_dtype)
     if _plain(x, weight):
         return rms_norm_ref(x, weight, eps, out_dtype)
     from samba_cli.kernels import rms_norm_triton

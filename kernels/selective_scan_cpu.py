@@ -1,4 +1,5 @@
-"""The selective scan in plain PyTorch, fast on a CPU.
+"""The selective scan on a CPU: compiled for long inputs, see `selective_scan_compiled`, else here,
+in plain PyTorch.
 
 A block of K tokens at a time: the decays exp(dt A) and inputs dt B u of the whole block are
 computed in large operations that use all cores, then one fused multiply-add per token walks the
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from samba_cli.kernels.dispatch import compiled
 from samba_cli.kernels.grad_mode import needs_grad
 from samba_cli.kernels.selective_scan_ref import selective_scan_ref
 
@@ -40,6 +42,11 @@ def selective_scan_cpu(
     batch, length, channels = u.shape
     if length == 1:
         return _step(*inputs)
+    same = all(x is None or x.dtype == u.dtype for x in (delta, B, C, z))
+    if same and compiled(u):
+        from samba_cli.kernels.selective_scan_compiled import selective_scan_compiled
+
+        return selective_scan_compiled(*inputs)
     n = A.shape[1]
     output_dtype = u.dtype
     # Time first: the tokens of a block are then one contiguous slab.
