@@ -4,7 +4,7 @@
         --sets fairytaleqa covid_qa proposals_sections noanswer --limit 8 --candidates 12 \
         --out out/evidence.json [--plain] [--device cuda]
     python -m benchmarks.evidence_methods --words --data ... --quality ... --out out/words.json
-    python -m benchmarks.evidence_methods --table out/evidence.json
+    python -m benchmarks.evidence_methods --table out/evidence.json [of several runs, together]
 
 Methods: BM25; the likelihood of the question given each passage, its tokens averaged in several
 ways; both fused at several weights; selection among chunks of 1,000 tokens by the entropy of the
@@ -265,7 +265,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", type=Path, help="what an earlier run wrote")
+    parser.add_argument("--table", type=Path, nargs="+", help="what earlier runs wrote")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--quality", type=Path)
     parser.add_argument("--out", type=Path)
@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=24)
     args = parser.parse_args()
     if args.table:
-        show(json.loads(args.table.read_text())["rows"])
+        show([row for path in args.table for row in json.loads(path.read_text())["rows"]])
         return
     if not (args.data and args.quality and args.out):
         parser.error("--data, --quality and --out are needed to measure")
