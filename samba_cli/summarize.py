@@ -1,7 +1,9 @@
-"""Summaries: what stands out is replayed on a copy of the state, summarised, and checked.
+"""Summaries: exact sentences, or what a model writes about the passages that stand out, checked.
 
-A short input is one replay. A long one is summarised section by section, then as a whole from
-what its sections gave. A sentence that the text does not support is not said.
+Models that follow instructions write: what stands out is replayed on a copy of the state and
+summarised, a long input section by section and then as a whole. A sentence that the text does not
+support is not said. For other models, ours among them, sentences of the text are measured to be
+better than what they write (training/LOG.md).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from samba_cli.model.state import State
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.results import Summary, SummarySentence
 from samba_cli.salience import Span, choose, sections
+from samba_cli.summarize_extracts import extractive_sentences
 from samba_cli.summarize_git import git_sentences, is_git
 from samba_cli.support import extracts, repeats, supported
 from samba_cli.text_match import sentences, words
@@ -49,7 +52,8 @@ class SummaryOptions:
     temperature: float = 0.0
     seed: int = 0
     thinking: bool = False  # let a model think that can be told not to, and keep its thoughts
-    progress: Callable[[int, int], None] | None = None  # called with (done, total) generations
+    progress: Callable[[int, int], None] | None = None  # called with (done, total) steps
+    written: bool | None = None  # by the model, not taken from the text; None: as it does better
 
 
 def summarize(
@@ -83,6 +87,28 @@ class _Summarizing:
         if is_git(self.index):
             return self._of_git()
         spans = self._spans()
+        written = self.options.written
+        if not (self.dialect.kind == "chat" if written is None else written):
+            return self._of_extracts(spans)
+        return self._of_generations(spans)
+
+    def _of_extracts(self, spans: Sequence[Span]) -> Summary:
+        options = self.options
+        if options.progress is not None:
+            options.progress(0, 1)
+        last = self.index.last_id()
+        whole = [Span(1, last, 0)]
+        chosen = extractive_sentences(
+            self.index, self.words, isinstance(options.length, int), options.focus,
+            spans if options.style == "sections" else whole, self.model, self.tokenizer,
+            options.prompts,
+        )  # fmt: skip
+        chosen = chosen or extracts(self.index.get([1])[0])[:1]
+        if options.progress is not None:
+            options.progress(1, 1)
+        return Summary(_render(chosen, options.style), tuple(chosen), self._title())
+
+    def _of_generations(self, spans: Sequence[Span]) -> Summary:
         final = len(spans) > 1 and self.options.style != "sections" and self.words < 200
         self.total = len(spans) + final
         share = max(self.words // len(spans), _SENTENCE_WORDS)

@@ -111,10 +111,10 @@ def repeats(sentence: SummarySentence, said: Sequence[SummarySentence]) -> bool:
 def _prose(passage: Passage) -> list[tuple[int, int]]:
     if passage.kind == git_text.KIND:
         return git_text.message_spans(passage) if git_text.is_message(passage) else []
-    return _comments(passage.text) if passage.kind == "code" else sentences(passage.text)
+    return comments(passage.text) if passage.kind == "code" else sentences(passage.text)
 
 
-def _comments(text: str) -> list[tuple[int, int]]:
+def comments(text: str) -> list[tuple[int, int]]:
     """Spans of the prose in code: the first lines of comments and docstrings."""
     spans = []
     for match in _COMMENT.finditer(text):
