@@ -19,7 +19,8 @@ ALLOWED = {
     "benchmarks": ("samba_cli", "training", "benchmarks"),
 }
 OURS = {"samba_cli", "model", "kernels", "prompts", "training", "benchmarks"}
-LIBRARIES = {"kernels": {"torch", "triton"}, "prompts": set()}  # beside the standard library
+# Beside the standard library; numba compiles loops for a CPU, and the two after it are its own.
+LIBRARIES = {"kernels": {"torch", "triton", "numba", "numpy", "llvmlite"}, "prompts": set()}
 
 
 def python_files(folder: str) -> list[Path]:
