@@ -9,11 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samba_cli.kernels.attention_step import attention_input_step, attention_ring_step
 from samba_cli.kernels.rotate import rotate
-from samba_cli.kernels.window_attention import window_attention, window_attention_decode
+from samba_cli.kernels.window_attention import (
+    MAX_TRITON_HEAD_DIM,
+    window_attention,
+    window_attention_decode,
+)
 from samba_cli.model.description import AttentionSpec
-from samba_cli.model.fusion import fused, joint_weight, side_by_side
-from samba_cli.model.parts import Linear
+from samba_cli.model.fusion import fused, joint_rows, joint_weight, side_by_side
+from samba_cli.model.parts import Linear, Norm
 from samba_cli.model.state import AttentionState, CacheState
 from samba_cli.model.static_state import StaticRing
 
@@ -50,6 +55,36 @@ class Attention(nn.Module):
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
         q, k, v = self._heads(x, rotation if self.spec.rope_theta is not None else None)
         return self.o_proj(attend(q, k, v, state, self.spec.scale).flatten(-2))
+
+    def step(
+        self,
+        x: Tensor,
+        norm: Norm,
+        state: Held,
+        rotation: Rotation | None,
+        multiplier: float,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32."""
+        s = self.spec
+        rotation = rotation if s.rope_theta is not None else None
+        joint = joint_rows((self.q_proj, self.k_proj, self.v_proj))
+        if joint is None or s.d_head % 2 or s.d_head > MAX_TRITON_HEAD_DIM:
+            q, k, v = (p.step(x, norm, dtype=dtype).unflatten(-1, (-1, s.d_head))
+                       for p in (self.q_proj, self.k_proj, self.v_proj))  # fmt: skip
+            if rotation is not None:
+                q, k = rotate(q, *rotation), rotate(k, *rotation)
+            y = attend(q, k, v, state, s.scale)
+        elif isinstance(state, StaticRing):
+            q = attention_input_step(
+                x, *joint, None, norm, rotation, s.n_head, state.keys, state.values, state.slots
+            )
+            y = attention_ring_step(q, state.keys, state.values, state.count, state.slots, s.scale)
+        else:
+            k, v = torch.empty(2, 1, 1, s.n_kv_head, s.d_head, device=x.device, dtype=dtype)
+            q = attention_input_step(x, *joint, None, norm, rotation, s.n_head, k, v, 0)
+            y = attend(q, k, v, state, s.scale)
+        return self.o_proj.step(y.flatten(-2), None, x, multiplier)
 
     def _heads(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, rotated: by one product and one rotation where they fuse."""

@@ -22,34 +22,65 @@ def fused(x: Tensor) -> bool:
     return backend_for(x) == "triton" and os.environ.get("SAMBA_FUSED") != "off"
 
 
+def one_token(x: Tensor) -> bool:
+    """Is this one token of one text? Its products are bound by reading the weights alone."""
+    return x.shape[:-1].numel() == 1 and fused(x)
+
+
 def side_by_side(linears: Sequence[nn.Linear]) -> None:
     """Lay the weights of frozen layers with one input side by side in memory, each a part of one.
 
-    Names, shapes and values stay as they are.
+    Names, shapes and values stay as they are. So do the scales of int8 weights.
     """
     weights = [linear.weight for linear in linears]
     kinds = {(w.dtype, w.device, w.shape[1]) for w in weights}
     if len(kinds) > 1 or any(w.requires_grad for w in weights):
         return
-    joint, start = torch.cat([w.detach() for w in weights]), 0
-    for linear in linears:
-        stop = start + linear.weight.shape[0]
-        linear.weight = nn.Parameter(joint[start:stop], requires_grad=False)
-        start = stop
+    for linear, part in zip(linears, _parts([w.detach() for w in weights]), strict=True):
+        linear.weight = nn.Parameter(part, requires_grad=False)
+    scales = [scale for linear in linears if (scale := _scale(linear)) is not None]
+    if len(scales) == len(linears):
+        for linear, part in zip(linears, _parts(scales), strict=True):
+            linear.weight_scale = part
 
 
 def joint_weight(linears: Sequence[nn.Linear]) -> Tensor | None:
     """One matrix of all rows, where the weights lie side by side: one product instead of many."""
-    first = linears[0].weight
+    if any(linear.bias is not None for linear in linears):
+        return None
+    weight = _whole([linear.weight for linear in linears])
+    return weight if weight is not None and weight.is_floating_point() else None
+
+
+def joint_rows(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None] | None:
+    """The same with the scale of each row, for products that take int8 weights as they are."""
+    if any(linear.bias is not None for linear in linears):
+        return None
+    weight = _whole([linear.weight for linear in linears])
+    if weight is None or weight.is_floating_point():
+        return None if weight is None else (weight, None)
+    scales = [scale for linear in linears if (scale := _scale(linear)) is not None]
+    scale = _whole(scales) if len(scales) == len(linears) else None
+    return None if scale is None else (weight, scale)
+
+
+def _scale(linear: nn.Linear) -> Tensor | None:
+    return getattr(linear, "weight_scale", None)
+
+
+def _parts(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The same tensors as parts of one."""
+    return torch.cat(list(tensors)).split([len(t) for t in tensors])
+
+
+def _whole(parts: Sequence[Tensor]) -> Tensor | None:
+    """What these are parts of, where they lie side by side."""
+    first = parts[0]
     storage, end, rows = first.untyped_storage().data_ptr(), first.data_ptr(), 0
-    for linear in linears:
-        weight = linear.weight
-        beside = weight.data_ptr() == end and weight.is_contiguous()
-        if not beside or weight.untyped_storage().data_ptr() != storage:
+    for part in parts:
+        beside = part.data_ptr() == end and part.is_contiguous()
+        if not beside or part.untyped_storage().data_ptr() != storage:
             return None
-        if linear.bias is not None or not weight.is_floating_point():
-            return None
-        end += weight.nbytes
-        rows += weight.shape[0]
-    width = first.shape[1]
-    return first.as_strided((rows, width), (width, 1), first.storage_offset())
+        end += part.nbytes
+        rows += len(part)
+    return first.as_strided((rows, *first.shape[1:]), first.stride(), first.storage_offset())

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from samba_cli.kernels.causal_conv1d import causal_conv1d
+from samba_cli.kernels.mamba_step import mamba_input_step, mamba_scan_step
 from samba_cli.kernels.selective_scan import selective_scan
 from samba_cli.model.attention import Rotation
 from samba_cli.model.description import MambaSpec
-from samba_cli.model.parts import Linear, RMSNorm
+from samba_cli.model.parts import Linear, Norm, RMSNorm
 from samba_cli.model.state import MambaState
 
 
@@ -59,6 +60,34 @@ class Mamba(nn.Module):
         A = self._A()
         y, state.ssm = selective_scan(x, dt, A, B, C, self.D, z, self.dt_proj.bias, state.ssm)
         return self.out_proj(y)
+
+    def step(
+        self,
+        x: Tensor,
+        norm: Norm,
+        state: MambaState,
+        rotation: Rotation | None,
+        multiplier: float,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32, in four launches.
+
+        The state moves on by the token, in place.
+        """
+        project, dt_proj = self.in_proj, self.dt_proj
+        u, z = mamba_input_step(
+            x, project.weight, project.weight_scale, project.bias, norm,
+            self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv,
+        )  # fmt: skip
+        inner = None
+        if self.spec.inner_norm != "none":
+            weights = self.dt_norm.weight, self.B_norm.weight, self.C_norm.weight
+            inner = weights, self.spec.inner_norm_eps
+        y = mamba_scan_step(
+            u, z, self.x_proj.step(u), dt_proj.weight, dt_proj.weight_scale, dt_proj.bias,
+            self._A(), self.D, state.ssm, inner,
+        )  # fmt: skip
+        return self.out_proj.step(y, None, x, multiplier)
 
     def _A(self) -> Tensor:
         """-exp(A_log), [E, N] float32: computed once for weights that stay as they are."""

@@ -13,7 +13,7 @@ from samba_cli.kernels.causal_conv1d import causal_conv1d
 from samba_cli.kernels.ssd_scan import ssd_scan
 from samba_cli.model.attention import Rotation
 from samba_cli.model.description import Mamba2Spec
-from samba_cli.model.parts import Linear, RMSNorm
+from samba_cli.model.parts import Linear, Norm, RMSNorm
 from samba_cli.model.state import MambaState
 
 
@@ -41,8 +41,25 @@ class Mamba2(nn.Module):
 
     def forward(self, x: Tensor, state: MambaState, rotation: Rotation | None) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
+        return self.out_proj(self._mixed(self.in_proj(x), state))
+
+    def step(
+        self,
+        x: Tensor,
+        norm: Norm,
+        state: MambaState,
+        rotation: Rotation | None,
+        multiplier: float,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32."""
+        y = self._mixed(self.in_proj.step(x, norm, dtype=dtype), state)
+        return self.out_proj.step(y, None, x, multiplier)
+
+    def _mixed(self, projected: Tensor, state: MambaState) -> Tensor:
+        """From in_proj to out_proj: [B, T, ..] -> [B, T, d_inner]."""
         s = self.spec
-        z, x, dt = self.in_proj(x).split([s.d_inner, s.d_convolved, s.n_head], dim=-1)
+        z, x, dt = projected.split([s.d_inner, s.d_convolved, s.n_head], dim=-1)
         x, state.conv = causal_conv1d(
             x, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv, "silu"
         )
@@ -59,4 +76,4 @@ class Mamba2(nn.Module):
             s.dt_limit,
         )
         gated = y.flatten(-2).float() * F.silu(z.float())  # the gate comes before the norm
-        return self.out_proj(self.norm(gated, x.dtype))
+        return self.norm(gated, x.dtype)

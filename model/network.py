@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from samba_cli.model.attention import Attention, Rotation, leave_uncompiled
 from samba_cli.model.description import AttentionSpec, Description, LayerSpec, Mamba2Spec, Mixer
-from samba_cli.model.fusion import fused
+from samba_cli.model.fusion import fused, one_token
 from samba_cli.model.mamba import Mamba
 from samba_cli.model.mamba2 import Mamba2
 from samba_cli.model.parts import Embedding, Linear, RMSNorm, SwiGLU
@@ -72,6 +72,17 @@ class Layer(nn.Module):
             return x, branch
         y, x = self.mlp_norm.after(x, branch, dtype)
         return x, self._scaled(self.mlp(y))
+
+    def step(
+        self, x: Tensor, state: LayerState | StaticRing, rotation: Rotation | None,
+        dtype: torch.dtype,
+    ) -> Tensor:  # fmt: skip
+        """`forward` of one token of one text: each product takes what surrounds it along."""
+        multiplier = self.residual_multiplier
+        x = self.mixer.step(x, self.mixer_norm.pair, state, rotation, multiplier, dtype)  # type: ignore[arg-type]
+        if self.mlp is None:
+            return x
+        return self.mlp.step(x, self.mlp_norm.pair, multiplier, dtype)
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + self._scaled(branch)
@@ -135,10 +146,11 @@ class Model(nn.Module):
         if self.rope is not None:
             theta, width = self.rope
             rotations = rotation(state.position, tokens.shape[1], width, theta, self.device)
-        x = self.backbone.embeddings(tokens)
-        if self.description.embedding_multiplier != 1:
-            x = x * self.description.embedding_multiplier
-        if fused(x):
+        x = self.backbone.embeddings(tokens, self.description.embedding_multiplier)
+        if one_token(x):
+            for layer, part in zip(self.backbone.layers, state.layers, strict=True):
+                x = layer.step(x, part, rotations, self.dtype)  # type: ignore[operator]
+        elif fused(x):
             branch = None
             for layer, part in zip(self.backbone.layers, state.layers, strict=True):
                 x, branch = layer.fused(x, branch, part, rotations, self.dtype)  # type: ignore[operator]
@@ -151,8 +163,11 @@ class Model(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[.., D] -> [.., V] float32."""
-        logits = self.lm_head(self.backbone.norm_f(hidden, self.dtype)).float()
         divisor = self.description.logits_divisor
+        if one_token(hidden):
+            norm = self.backbone.norm_f.pair
+            return self.lm_head.step(hidden, norm, None, 1 / divisor, torch.float32)
+        logits = self.lm_head(self.backbone.norm_f(hidden, self.dtype)).float()
         return logits if divisor == 1 else logits / divisor
 
     def forward(self, tokens: Tensor, state: State, at: Tensor | None = None) -> Tensor:

@@ -6,10 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samba_cli.kernels.gemv import gemv, gemv_swiglu
 from samba_cli.kernels.rms_norm import add_rms_norm, rms_norm
 from samba_cli.kernels.swiglu import swiglu
+from samba_cli.kernels.token_input import token_input
 from samba_cli.model.description import MLPSpec
-from samba_cli.model.fusion import fused, joint_weight, side_by_side
+from samba_cli.model.fusion import fused, joint_rows, joint_weight, side_by_side
+
+Norm = tuple[Tensor, float]  # weight and epsilon of an RMSNorm
 
 
 class Linear(nn.Linear):
@@ -37,6 +41,22 @@ class Linear(nn.Linear):
         # whole numbers to 127 are exact in bfloat16, so the scale may wait until after the sum
         return (product * self.weight_scale).to(input.dtype)
 
+    def step(
+        self,
+        input: Tensor,
+        norm: Norm | None = None,
+        residual: Tensor | None = None,
+        multiplier: float = 1.0,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """residual + multiplier * forward(norm(input)) for one vector, in one launch.
+
+        In `dtype` (default: the input's), with a residual in float32.
+        """
+        return gemv(
+            input, self.weight, self.weight_scale, self.bias, norm, residual, multiplier, dtype
+        )
+
 
 class Embedding(nn.Embedding):
     """Rows in float32; the weight may be int8 with a scale per row."""
@@ -47,12 +67,14 @@ class Embedding(nn.Embedding):
         super().__init__(count, d)
         self.register_buffer("weight_scale", None, persistent=False)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[..] ids -> [.., D] float32"""
+    def forward(self, input: Tensor, multiplier: float = 1.0) -> Tensor:
+        """[..] ids -> [.., D] float32, times the multiplier"""
+        if input.numel() == 1 and fused(self.weight):
+            return token_input(input, self.weight, self.weight_scale, multiplier)
         rows = F.embedding(input, self.weight).float()
-        if self.weight_scale is None:
-            return rows
-        return rows * F.embedding(input, self.weight_scale[:, None])
+        if self.weight_scale is not None:
+            rows = rows * F.embedding(input, self.weight_scale[:, None])
+        return rows if multiplier == 1 else rows * multiplier
 
 
 class RMSNorm(nn.Module):
@@ -77,14 +99,19 @@ class RMSNorm(nn.Module):
         x = F.rms_norm(parts, parts.shape[-1:], None, self.eps).flatten(-2)
         return (x if weight is None else x * weight).to(dtype)
 
+    @property
+    def pair(self) -> Norm:
+        """Weight and epsilon, for kernels that compute the norm on their way."""
+        assert self.weight is not None and self.groups == 1
+        return self.weight, self.eps
+
     def after(
         self, residual: Tensor, branch: Tensor | None, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """The norm in `dtype` of residual + branch, and that sum in float32, in one kernel."""
         if branch is None:
             return self(residual, dtype), residual
-        assert self.weight is not None and self.groups == 1
-        return add_rms_norm(branch, residual, self.weight, self.eps, dtype)
+        return add_rms_norm(branch, residual, *self.pair, dtype)
 
 
 class SwiGLU(nn.Module):
@@ -105,3 +132,13 @@ class SwiGLU(nn.Module):
             if joint is not None and joint.dtype == x.dtype:
                 return self.down_proj(swiglu(F.linear(x, joint)))
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+    def step(self, x: Tensor, norm: Norm, multiplier: float, dtype: torch.dtype) -> Tensor:
+        """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32."""
+        joint = joint_rows((self.gate_proj, self.up_proj))
+        if joint is not None:
+            inner = gemv_swiglu(x, *joint, norm, dtype)
+        else:
+            gate = self.gate_proj.step(x, norm, dtype=dtype)
+            inner = F.silu(gate) * self.up_proj.step(x, norm, dtype=dtype)
+        return self.down_proj.step(inner, None, x, multiplier)

@@ -11,6 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from samba_cli.kernels.token_input import token_rotation
+from samba_cli.model.fusion import fused
+
 
 def rotation(
     position: int | Tensor, length: int, d_head: int, theta: float, device: torch.device
@@ -19,6 +22,8 @@ def rotation(
 
     A position on the device (int64, one element) is never read back; the angles are the same.
     """
+    if length == 1 and isinstance(position, Tensor) and fused(position):
+        return token_rotation(position, _frequencies(d_head, theta, device))
     positions = torch.arange(length, dtype=torch.float64, device=device) + position
     angles = positions[:, None] * _frequencies(d_head, theta, device)
     return angles.cos().float(), angles.sin().float()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samba_cli.kernels.attention_step import ring_slot
 from samba_cli.model.state import AttentionState, MambaState, State
 
 
@@ -96,18 +97,16 @@ class StaticState:
         moved: list[Tensor] = []
         for kept, part in zip(self._kept, self.layers, strict=True):
             if isinstance(kept, MambaState) and isinstance(part, MambaState):
-                into += [kept.conv, kept.ssm]
-                moved += [part.conv, part.ssm]
+                pairs = ((kept.conv, part.conv), (kept.ssm, part.ssm))
+                into += [old for old, new in pairs if new is not old]  # a step writes in place
+                moved += [new for old, new in pairs if new is not old]
         copy_all(into, moved)
 
     def _places(self, length: int, window: int, sinks: int) -> tuple[Tensor, Tensor, Tensor]:
         """Count, slots and past of `StaticRing`."""
-        device, past_sinks = self.position.device, self.position - sinks
         if length == 1:
-            slot = past_sinks % window + sinks
-            if sinks:
-                slot = torch.where(past_sinks < 0, self.position, slot)
-            return (self.position + 1).clamp(max=sinks + window), slot, self._nothing
+            return *ring_slot(self.position, window, sinks), self._nothing
+        device, past_sinks = self.position.device, self.position - sinks
         kept = min(length, window)
         order = torch.arange(window, dtype=torch.int64, device=device)
         slots = (past_sinks + (length - kept) + order[:kept]) % window + sinks

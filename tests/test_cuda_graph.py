@@ -4,6 +4,7 @@ import pytest
 import torch
 from test_fusion import mixed, needs_gpu
 
+from samba_cli.kernels.dispatch import force
 from samba_cli.model import Model, State, cuda_graph
 from samba_cli.model.cuda_graph import decoding, graph_for, read_chunk
 from samba_cli.model.description import (
@@ -69,6 +70,24 @@ def decode_both(model: Model, before: int, batch: int, steps: int) -> None:
 @torch.inference_mode()
 def test_steps_equal_the_plain_forward_past_the_wrap(direct, model, before, batch):
     decode_both(model, before, batch, steps=3 * WINDOW)
+
+
+@pytest.mark.parametrize("before", [0, 5, 9, 37])
+@torch.inference_mode()
+def test_fused_steps_equal_the_plain_forward(direct, before):
+    model = mixed("cpu").join()
+    plain = model.initial_state()
+    if before:
+        model(tokens_for(model, 1, before), plain)
+    state, read = plain.fork(), tokens_for(model, 1, 2 * WINDOW, seed=1)
+    with force("triton"), decoding(model, state) as step:
+        made = [step(read[:, i : i + 1]) for i in range(read.shape[1])]
+    with force("ref"):
+        expected = [model(read[:, i : i + 1], plain) for i in range(read.shape[1])]
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+    assert state.position == plain.position
+    for name, tensor in plain.tensors().items():
+        torch.testing.assert_close(state.tensors()[name], tensor, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()

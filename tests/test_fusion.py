@@ -16,8 +16,9 @@ from samba_cli.model.description import (
     MambaSpec,
     MLPSpec,
 )
-from samba_cli.model.fusion import joint_weight
-from samba_cli.model.parts import SwiGLU
+from samba_cli.model.fusion import joint_rows, joint_weight
+from samba_cli.model.parts import Embedding, Linear, SwiGLU
+from samba_cli.model.quantization import quantize
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])]
@@ -35,7 +36,7 @@ def mixed(device: str, dtype: torch.dtype = torch.float32) -> Model:
         LayerSpec(MambaSpec(48, 4, 4, 5, inner_norm="weighted"), mlp),
         LayerSpec(attention, mlp),
         LayerSpec(Mamba2Spec(4, 16, 8, 2, 4, norm_eps=1e-5), None),
-        LayerSpec(MambaSpec(48, 4, 4, 5), mlp),
+        LayerSpec(MambaSpec(48, 4, 4, 5, inner_norm="plain"), mlp),
     )
     model = Model(Description(64, 32, layers, 1e-5, True, residual_multiplier=0.5), dtype)
     generator = torch.Generator().manual_seed(0)
@@ -48,7 +49,7 @@ def mixed(device: str, dtype: torch.dtype = torch.float32) -> Model:
 
 def logits_of(model: Model, tokens: torch.Tensor) -> torch.Tensor:
     state = model.initial_state()
-    cuts = [(0, 5), (5, 30), (30, 31), (31, 32)]
+    cuts = [(0, 1), (1, 5), (5, 30), (30, 31), (31, 32)]
     return torch.cat([model(tokens[:, a:b], state) for a, b in cuts], dim=1)
 
 
@@ -68,6 +69,29 @@ def test_fused_layers_equal_plain_ones(device):
     after = model.state_dict()
     assert after.keys() == names.keys()
     assert all(torch.equal(t, names[name]) for name, t in after.items())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@torch.inference_mode()
+def test_single_tokens_of_int8_weights(device):
+    model = mixed(device)
+    for module in model.modules():
+        if isinstance(module, (Linear, Embedding)):
+            weight, module.weight_scale = quantize(module.weight)
+            module.weight = torch.nn.Parameter(weight, requires_grad=False)
+    model.lm_head.weight = model.backbone.embeddings.weight  # tied
+    model.lm_head.weight_scale = model.backbone.embeddings.weight_scale
+    tokens = torch.randint(64, (1, 32), generator=torch.Generator().manual_seed(1)).to(device)
+    with force("ref"):
+        plain = logits_of(model, tokens)
+    for joined in (model, model.join()):
+        with force("triton"):
+            torch.testing.assert_close(logits_of(joined, tokens), plain, rtol=1e-4, atol=1e-4)
+    mlp = next(module for module in model.modules() if isinstance(module, SwiGLU))
+    pair = (mlp.gate_proj, mlp.up_proj)
+    rows, scales = joint_rows(pair), [linear.weight_scale for linear in pair]
+    assert joint_weight(pair) is None and rows is not None and rows[1] is not None
+    assert rows[1].tolist() == [x for scale in scales if scale is not None for x in scale.tolist()]
 
 
 def test_the_switch_turns_fusion_off(monkeypatch):

@@ -1,0 +1,85 @@
+"""Products with one vector against plain formulas, and what a token brings to the first layer."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from samba_cli.kernels.dispatch import Backend, force
+from samba_cli.kernels.gemv import gemv, gemv_swiglu
+from samba_cli.kernels.token_input import token_input, token_rotation
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])]
+BACKENDS = ["ref", "triton"]
+
+
+def normal(*shape: int, seed: int = 0, device: str = "cpu") -> torch.Tensor:
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape) + seed))
+    return drawn.to(device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("M, K", [(37, 70), (5, 5000), (160, 64), (1, 1)])
+@torch.no_grad()
+def test_products(backend: Backend, device: str, M: int, K: int) -> None:
+    x, weight, bias = (normal(*s, device=device) for s in ((1, 1, K), (M, K), (M,)))
+    norm, residual = normal(K, seed=1, device=device), normal(1, 1, M, seed=1, device=device)
+    normed = F.rms_norm(x, (K,), norm, 1e-5)
+    with force(backend):
+        plain = gemv(x, weight)
+        full = gemv(x, weight, None, bias, (norm, 1e-5), residual, 0.5)
+        low = gemv(x, weight.bfloat16(), norm=(norm, 1e-5), out_dtype=torch.bfloat16)
+    torch.testing.assert_close(plain, F.linear(x, weight), rtol=1e-4, atol=1e-4 * K**0.5)
+    expected = residual + 0.5 * F.linear(normed, weight, bias)
+    torch.testing.assert_close(full, expected, rtol=1e-4, atol=1e-4 * K**0.5)
+    assert low.dtype == torch.bfloat16
+    expected = F.linear(normed, weight.bfloat16().float())
+    torch.testing.assert_close(low.float(), expected, rtol=1e-2, atol=1e-2 * K**0.5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("M, K", [(30, 70), (3, 2100)])
+@torch.no_grad()
+def test_int8_weights_and_activation(backend: Backend, device: str, M: int, K: int) -> None:
+    x, norm = normal(1, 1, K, device=device), normal(K, seed=1, device=device)
+    weight = torch.randint(-127, 128, (2 * M, K), generator=torch.Generator().manual_seed(M))
+    weight, scale = weight.to(device, torch.int8), normal(2 * M, device=device).abs() / 127
+    with force(backend):
+        both = gemv(x, weight, scale, norm=(norm, 1e-5))
+        gated = gemv_swiglu(x, weight, scale, (norm, 1e-5))
+        bare = gemv_swiglu(x, weight.float() * scale[:, None])
+    dense = weight.float() * scale[:, None]
+    normed = F.rms_norm(x, (K,), norm, 1e-5)
+    torch.testing.assert_close(both, F.linear(normed, dense), rtol=1e-4, atol=1e-2)
+    for result, vector in ((gated, normed), (bare, x)):
+        gate, up = F.linear(vector, dense).chunk(2, dim=-1)
+        torch.testing.assert_close(result, F.silu(gate) * up, rtol=1e-3, atol=1e-2)
+
+
+def test_products_take_one_vector() -> None:
+    with pytest.raises(ValueError):
+        gemv(torch.zeros(2, 3), torch.zeros(4, 3))
+    with pytest.raises(ValueError):
+        gemv(torch.zeros(1, 4), torch.zeros(4, 3))
+    with pytest.raises(ValueError):
+        gemv_swiglu(torch.zeros(1, 3), torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("position", [0, 3, 12_345_678])
+def test_what_a_token_brings(device: str, position: int) -> None:
+    table = torch.randint(-127, 128, (9, 70), dtype=torch.int8, device=device)
+    scale, token = normal(9, device=device), torch.tensor([[5]], device=device)
+    frequencies = torch.rand(12, dtype=torch.float64, device=device)
+    at = torch.tensor([position], device=device)
+    with force("triton"):
+        row = token_input(token, table, scale, 2.0)
+        cos, sin = token_rotation(at, frequencies)
+    torch.testing.assert_close(row[0, 0], table[5].float() * scale[5] * 2)
+    angles = position * frequencies
+    torch.testing.assert_close(cos[0], angles.cos().float(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(sin[0], angles.sin().float(), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError):
+        token_input(token.expand(2, 1), table)
