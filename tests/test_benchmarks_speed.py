@@ -22,20 +22,7 @@ times = st.floats(1e-3, 1e6)
 
 
 # All but `cpu`, which only starts benchmarks.reading and has no small size.
-@pytest.mark.parametrize(
-    "part",
-    [
-        "scan",
-        "conv",
-        "attention",
-        "reading",
-        "decoding",
-        "batch",
-        "default",
-        "endtoend",
-        "training",
-    ],
-)
+@pytest.mark.parametrize("part", [part for part in worker.PARTS if part != "cpu"])
 def test_every_part_runs(part):
     how = Setting("cpu", tiny=True, deadline=time.monotonic() + 500)
     rows = list(import_module(f"benchmarks.speed.{worker.PARTS[part][0]}").measure(how))
@@ -44,7 +31,7 @@ def test_every_part_runs(part):
         assert row.ours is not None and row.ours > 0
         assert row.error is None or row.error < 1e-4
         assert Row.from_json(json.loads(json.dumps(row.as_json()))) == row
-    if part in ("scan", "conv", "training"):
+    if part in ("scan", "ssd", "conv", "training"):
         assert any("ModuleNotFoundError" in row.note for row in rows), "a missing peer is told"
     if part in ("reading", "decoding", "batch"):
         assert all(row.peers for row in rows), [row.note for row in rows]

@@ -7,6 +7,7 @@ from benchmarks.speed.rows import Row
 
 TITLES = {
     "scan": "Selective scan",
+    "ssd": "Scan of Mamba-2",
     "conv": "Causal convolution",
     "attention": "Window attention",
     "reading": "Reading, SAMBA 1.7B and a transformer of its size (random weights)",

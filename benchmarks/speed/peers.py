@@ -50,6 +50,11 @@ def mamba_inner() -> Function:
     return _function("mamba_ssm.ops.selective_scan_interface", "mamba_inner_fn")
 
 
+def chunk_scan() -> Function:
+    """mamba-ssm's `mamba_chunk_scan_combined`: the scan of Mamba-2 in Triton. Raises Missing."""
+    return _function("mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined")
+
+
 def causal_conv1d() -> Function:
     """causal-conv1d's `causal_conv1d_fn`. Raises Missing."""
     return _function("causal_conv1d", "causal_conv1d_fn")

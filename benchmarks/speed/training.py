@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -28,7 +30,7 @@ COMPILING = 60  # seconds that a way of the peer's may need
 
 def measure(how: Setting) -> Iterator[Row]:
     config, lanes, length = (SAMBA_TINY, 2, 64) if how.tiny else (CONFIG, LANES, LENGTH)
-    ours, losses, peak = _run(how, config, lanes, length, restart=1)
+    ours = _run(how, config, lanes, length, carry=True)
     others, notes, error = {}, ["lanes begin from the empty state at every step"], 0.0
     with peers.tried("mamba-ssm", notes):
         for name, forward in peer_mixer.ways().items():
@@ -36,35 +38,39 @@ def measure(how: Setting) -> Iterator[Row]:
                 notes.append(f"{name}: no time was left")
                 continue
             with peers.tried(name, notes), peer_mixer.mixing(forward):
-                others[name], theirs, _ = _run(how, config, lanes, length, restart=1)
-                error = max(error, _difference(losses, theirs))
-    notes.append(f"first losses {', '.join(f'{loss:.3f}' for loss in losses)}")
+                theirs = _run(how, config, lanes, length, carry=False)
+                error = max(error, _difference(ours.losses, theirs.losses))
+                others[name] = theirs.seconds
+    notes.append(f"first losses {', '.join(f'{loss:.3f}' for loss in ours.losses)}")
     tokens = lanes * length
     flops = 6 * sum(out * inner * count for out, inner, count in matrices(config))
     flops += 6 * config.d_model * config.vocab_size
     yield Row(
-        "training step, default model", f"{lanes} x {length:,} tokens", ours * 1e3, "ms",
+        "training step, default model", f"{lanes} x {length:,} tokens", ours.seconds * 1e3, "ms",
         {name: time * 1e3 for name, time in others.items()}, None if how.tiny else GOAL,
-        {"matrix products": tokens * flops / limits.measured(how).flops / ours},
-        error if others else None, {"tokens_per_s": tokens / ours, "peak GB": peak},
+        {"matrix products": tokens * flops / limits.measured(how).flops / ours.seconds},
+        error if others else None, {"tokens_per_s": tokens / ours.seconds, "peak GB": ours.peak},
         "; ".join(notes), headline=True,
     )  # fmt: skip
-    if how.left() > COMPILING or how.tiny:
-        carried, _, peak = _run(how, config, lanes, length, restart=10**9)
-        yield Row(
-            "training step, default model", f"{lanes} x {length:,} tokens, state carried",
-            carried * 1e3, "ms", facts={"tokens_per_s": tokens / carried, "peak GB": peak},
-            note="as we train; the peer's scan cannot begin from a state",
-        )  # fmt: skip
+    assert ours.carried is not None
+    yield Row(
+        "training step, default model", f"{lanes} x {length:,} tokens, state carried",
+        ours.carried * 1e3, "ms", facts={"tokens_per_s": tokens / ours.carried},
+        note="as we train; the peer's scan cannot begin from a state",
+    )  # fmt: skip
 
 
-def _run(
-    how: Setting, config: SambaConfig, lanes: int, length: int, restart: int
-) -> tuple[float, list[float], float | None]:
-    """Seconds of a step, the losses of the first three, and the memory."""
+class Run(NamedTuple):
+    seconds: float  # of a step from the empty state
+    carried: float | None  # of a step that goes on from the one before
+    losses: list[float]  # of the first steps
+    peak: float | None  # GB
+
+
+def _run(how: Setting, config: SambaConfig, lanes: int, length: int, carry: bool) -> Run:
     gc.collect()
     reset_peak(how)
-    plan = Plan(10_000, lanes, length, 1e-3, 1e-3, 10, 0.0, 0.1, restart, 0)
+    plan = Plan(10_000, lanes, length, 1e-3, 1e-3, 10, 0.0, 0.1, 1, 0)
     trainer = Trainer(config, plan, torch.device(how.device), compiled=how.cuda)
     generator = torch.Generator(how.device).manual_seed(0)
     shape = (lanes, length)
@@ -79,8 +85,12 @@ def _run(
         return loss
 
     losses = [step().item() for _ in range(3)]
-    time = seconds(step, how, repeats=STEPS if how.cuda else 2, warmups=1)
-    return time, losses, peak_gb(how)
+    repeats = STEPS if how.cuda else 2
+    time, carried = seconds(step, how, repeats, warmups=1), None
+    if carry:
+        trainer.plan = replace(plan, restart=10**9)
+        carried = seconds(step, how, repeats, warmups=1)
+    return Run(time, carried, losses, peak_gb(how))
 
 
 def _difference(ours: list[float], theirs: list[float]) -> float:

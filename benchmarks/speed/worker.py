@@ -24,6 +24,7 @@ from benchmarks.speed.rows import Row
 # Each part's module and the seconds it may take on a GPU.
 PARTS: dict[str, tuple[str, int]] = {
     "scan": ("scan", 90),
+    "ssd": ("ssd", 60),
     "conv": ("conv", 60),
     "attention": ("attention", 120),
     "reading": ("reading", 200),
