@@ -4,6 +4,8 @@ The configs hold the published values that matter. Where a value is not publishe
 could be read here it is marked as derived: it is the one that gives the published count.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from torch import nn
 from samba_cli.model import Model
 from samba_cli.model.architectures import Architecture, read_architecture
 from samba_cli.model.checkpoint import _named
+from samba_cli.model_facts import described, state_size
+from samba_cli.units import bytes_text
 
 transformers = pytest.importorskip("transformers")
 
@@ -207,6 +211,22 @@ def test_names_shapes_and_counts_are_the_published_ones(name):
     if model.description.tie_embeddings:
         theirs.pop("lm_head.weight")
     assert files == theirs
+
+
+def test_the_readme_says_what_samba_models_show_would_say():
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    rows = [
+        re.split(r" *\| *", line) for line in text.splitlines() if re.search("`.+/.+`.*A B", line)
+    ]
+    assert {row[2].strip("`") for row in rows} == set(PUBLISHED)
+    for row in rows:
+        _, raw, count = PUBLISHED[row[2].strip("`")]
+        description = described(raw)
+        assert description is not None
+        size = state_size(description, 2)
+        millions = f"{count / 1e6:.0f} M" if count < 1e9 else f"{count / 1e9:.2f} B"
+        growth = f"{size.per_token:,} bytes" if size.per_token else "0"
+        assert (row[3], *row[5:7]) == (millions, bytes_text(size.fixed), growth)
 
 
 @pytest.mark.parametrize(
