@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from samba_cli.dialect import dialect_of
 from samba_cli.git_text import model_text
@@ -46,7 +50,12 @@ class Scored:
     score: float  # mark and BM25 together: what the order is by
     mark: float  # the model's: a logit, or without marks a likelihood, in nats a token
     bm25: float  # of SQLite FTS5, 0 where no word matches
-    coverage: float  # share of the question's content words in the passage, 0 to 1
+    asked: frozenset[str]  # the question's content words
+
+    @cached_property
+    def coverage(self) -> float:
+        """The share of the question's content words in the passage, 0 to 1."""
+        return overlap(self.asked, content_words(self.stored.passage.text))
 
 
 def find_evidence(
@@ -87,9 +96,9 @@ def _ranked(
     marks: Sequence[float], weight: float,
 ) -> list[Scored]:  # fmt: skip
     scores = fuse(marks, [found[one.id] for one in passages], weight)
-    asked = content_words(question)
+    asked = frozenset(content_words(question))
     scored = [
-        Scored(one, score, mark, found[one.id], overlap(asked, content_words(one.passage.text)))
+        Scored(one, score, mark, found[one.id], asked)
         for one, score, mark in zip(passages, scores, marks, strict=True)
     ]
     return sorted(scored, key=lambda one: (-one.score, one.stored.id))
@@ -161,9 +170,12 @@ def _mark_rows(
 
 def _marks(rows: Sequence[list[int]], model: Model, tokenizer: Tokenizer) -> list[float]:
     control = tokenizer.control
-    result = [0.0] * len(rows)
+    order: list[int] = []
+    values: list[Tensor] = []  # not looked at before the last batch is on its way
     for batch, logits in last_logits(rows, 1, model):
-        values = logits[:, 0, control["<|yes|>"]] - logits[:, 0, control["<|no|>"]]
-        for row, value in zip(batch, values.tolist(), strict=True):
-            result[row] = value
+        order += batch
+        values.append(logits[:, 0, control["<|yes|>"]] - logits[:, 0, control["<|no|>"]])
+    result = [0.0] * len(rows)
+    for row, value in zip(order, torch.cat(values).tolist() if values else (), strict=True):
+        result[row] = value
     return result

@@ -40,6 +40,7 @@ from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.parsing import Changed, End, Parsed, Piece, Position, Tally, parse
 from samba_cli.results import Progress, ReadReport
+from samba_cli.transfer import Copied, sent
 
 MAX_REPORTED = 1000  # skipped inputs a report names; the index holds all
 _AHEAD = 4  # batches of passages parsed and encoded in advance: about as many accelerator chunks
@@ -102,28 +103,6 @@ def read(
             f"The passages cannot be written to {folder.path} ({error}); free some space there."
         ) from error
     return reading.report()
-
-
-def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device, without waiting for what runs there."""
-    if device.type != "cuda" or not tensor.numel():
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
-class _Copied:
-    """A tensor on its way to the host: what the device is asked later is not waited for."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.event = torch.cuda.Event() if tensor.is_cuda else None
-        self.host = tensor.to("cpu", non_blocking=self.event is not None)
-        if self.event is not None:
-            self.event.record(torch.cuda.current_stream(tensor.device))
-
-    def values(self) -> list[float]:
-        if self.event is not None:
-            self.event.synchronize()
-        return self.host.tolist()
 
 
 class _Reading:
@@ -220,9 +199,9 @@ class _Reading:
             at.append(end - 1)
         device = self.model.device
         tokens = torch.frombuffer(self.buffer[:count], dtype=torch.int32)
-        tokens = _sent(tokens.long()[None], device)
+        tokens = sent(tokens.long()[None], device)
         places = [place for piece, place in zip(done, at, strict=True) if piece.marked]
-        where = _sent(torch.tensor(places, dtype=torch.long), device)
+        where = sent(torch.tensor(places, dtype=torch.long), device)
         if count == self.chunk:
             logits = read_chunk(self.model, tokens, self.folder.state, where)
         else:  # the ragged end of a text does not come again: no graph is worth making for it
@@ -239,10 +218,10 @@ class _Reading:
             self.passages += len(done)
             self.documents, self.digest, self.tally = last.ordinal, last.digest, last.tally
             began = time.monotonic()
-            behind.put(partial(self._record, _Copied(marks), done))
+            behind.put(partial(self._record, Copied(marks), done))
             self.waited_index += time.monotonic() - began
 
-    def _record(self, marks: _Copied, pieces: list[Piece]) -> None:
+    def _record(self, marks: Copied, pieces: list[Piece]) -> None:
         """Write the passages of a chunk, with their marks, to the index."""
         index, base = self.folder.index, self.folder.base.documents
         values = iter(marks.values())

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from os.path import commonprefix
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from samba_cli.model.description import Description, Mamba2Spec, MambaSpec
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
+from samba_cli.transfer import sent
 
 # A batch: so many tokens, padding included, and about so many bytes beside the weights.
 _BATCH_TOKENS, _BATCH_TOKENS_ACCELERATOR = {"cpu": 4096}, 65536
 _BATCH_BYTES, _BATCH_BYTES_ACCELERATOR = {"cpu": 1 << 30}, 2 << 30
+_BATCH_SHARE = 32  # the bytes are such a part of a GPU's memory where that is more
 # Tokens saved that are worth one more pass of the model.
 _WORTH_SHARING, _WORTH_SHARING_ACCELERATOR = {"cpu": 64}, 8192
 
@@ -39,14 +42,14 @@ def last_logits(
     for batch in _batches([len(row) - shared for row in rows], shared, count, model):
         rest = [rows[row][shared:] for row in batch]
         width = max(map(len, rest))
-        tokens = torch.zeros(len(rest), width, dtype=torch.long)
-        at = torch.empty(len(rest), count, dtype=torch.long)
+        tokens = np.zeros((len(rest), width), dtype=np.int64)
         for i, row in enumerate(rest):
-            tokens[i, : len(row)] = torch.tensor(row)
-            at[i] = torch.arange(len(row) - count, len(row))
+            tokens[i, : len(row)] = row
+        ends = np.array([[len(row)] for row in rest])
+        at = sent(torch.from_numpy(ends + np.arange(-count, 0)), model.device)
         state = before.expand(len(batch)) if before else model.initial_state(len(batch))
         state.reserve(shared + width)
-        yield batch, model(tokens.to(model.device), state, at=at.to(model.device))
+        yield batch, model(sent(torch.from_numpy(tokens), model.device), state, at=at)
 
 
 def _shared(rows: Sequence[list[int]], count: int, model: Model) -> int:
@@ -70,6 +73,9 @@ def _batches(lengths: list[int], shared: int, count: int, model: Model) -> list[
     kind = model.device.type
     most_tokens = _BATCH_TOKENS.get(kind, _BATCH_TOKENS_ACCELERATOR)
     most_bytes = _BATCH_BYTES.get(kind, _BATCH_BYTES_ACCELERATOR)
+    if kind == "cuda":
+        memory = torch.cuda.get_device_properties(model.device).total_memory
+        most_bytes = max(most_bytes, memory // _BATCH_SHARE)
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
         width = lengths[row]  # of the batch: its longest row comes last

@@ -18,6 +18,7 @@ from samba_cli.evidence import Scored
 from samba_cli.model import Model, Tokenizer, default_model_path, load_checkpoint
 from samba_cli.model.generation import Sampling
 from samba_cli.reader import read
+from samba_cli.text_match import content_words
 from samba_cli.writing import Written, write, write_all
 
 TEXT = """# Contract
@@ -63,7 +64,9 @@ def test_noise_falls_back_to_a_quote_or_to_nothing(
 
 
 def test_an_answer_needs_support(folder: ReadFolder) -> None:
-    chosen = [Scored(one, 1.0, 1.0, 1.0, 1.0) for one in folder.index.get([1])]
+    asked = frozenset(content_words("What is the notice period?"))
+    chosen = [Scored(one, 1.0, 1.0, 1.0, asked) for one in folder.index.get([1])]
+    assert chosen[0].coverage == 1.0
 
     def check(text: str, none: bool = False) -> tuple[str, bool]:
         return checked("What is the notice period?", Written(text, none), chosen, folder.index)
@@ -79,7 +82,8 @@ def test_an_answer_needs_support(folder: ReadFolder) -> None:
     assert check("completely different words entirely") == (quote, True)
     assert check("") == (quote, True) and check("", none=True) == ("", False)
     assert check("Yes.") == ("Yes.", False)
-    chosen[0] = Scored(chosen[0].stored, 1.0, 1.0, 1.0, 0.1)
+    chosen[0] = replace(chosen[0], asked=asked | {f"other{i}" for i in range(8)})
+    assert chosen[0].coverage == 0.2
     assert check("completely different words entirely") == ("", False)
 
 
@@ -104,9 +108,16 @@ def test_an_empty_memory_has_no_answer(parts: tuple[Model, Tokenizer]) -> None:
 
 def test_what_decides_that_a_model_is_asked(folder: ReadFolder) -> None:
     [stored] = folder.index.get([1])
+    held = sorted(content_words(stored.passage.text))
+
+    def words(share: float) -> frozenset[str]:
+        there = round(share * 10)
+        return frozenset([*held[:there], *(f"other{i}" for i in range(10 - there))])
 
     def asked(kind: Literal["native", "chat", "plain"], *of: tuple[float, float]) -> bool:
-        return may_hold([Scored(stored, 1.0, mark, 1.0, share) for mark, share in of], kind)
+        scored = [Scored(stored, 1.0, mark, 1.0, words(share)) for mark, share in of]
+        assert [one.coverage for one in scored] == [share for _, share in of]
+        return may_hold(scored, kind)
 
     assert asked("native", (0.5, 0.0)) and asked("native", (-3.0, 0.7))
     assert not asked("native", (-3.0, 0.2), (-4.0, 0.7))
