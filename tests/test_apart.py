@@ -8,13 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from test_reader import OFTEN, Stop, equal, rows, run, stop_after, told_often  # noqa: F401
 
 from samba_cli import apart
 from samba_cli.apart import Apart, worth_a_process
+from samba_cli.checkpoint import open_read_folder
 from samba_cli.documents import Skipped
 from samba_cli.errors import SambaError, Unreadable
-from samba_cli.model import Tokenizer
+from samba_cli.model import Tokenizer, load_checkpoint
 from samba_cli.parsing import Changed, End, Piece, Position, parse
+from samba_cli.reader import read
 from samba_cli.sources.load import load
 from samba_cli.sources.options import SourceOptions
 from samba_cli.sources.source import Problem
@@ -70,6 +73,23 @@ def test_what_is_raised_there_is_raised_here(
     with pytest.raises(ValueError, match="tokenizer.json is missing") as fault:
         told(elsewhere(folder, tmp_path).parse(Position()))
     assert "In the process that parses" in fault.value.__notes__[0]
+
+
+@pytest.mark.usefixtures("told_often")
+def test_a_read_stops_and_resumes_to_the_same_bits(
+    folder: Path, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    parts = load_checkpoint(tiny_checkpoint), Tokenizer.load(tiny_checkpoint)
+    place = tmp_path_factory.mktemp("reads") / "read"
+    source = elsewhere(folder, tiny_checkpoint)
+    _, expected, stored = run(parts, lambda: load([str(folder)]))
+    with pytest.raises(Stop), open_read_folder(place, *parts) as held:
+        read(source, *parts, held, OFTEN, stop_after(9000))
+    with open_read_folder(place, *parts) as held:
+        assert held.resumed_at > 0
+        report = read(source, *parts, held, OFTEN)
+        assert equal(held.state, expected) and rows(held) == stored
+        assert (report.documents, report.skipped_count) == (3, 1)
 
 
 def test_a_process_that_is_killed_ends_the_read(
