@@ -1,7 +1,7 @@
 """Window attention beside compiled FlexAttention.
 
 FLOPs counted: those of the band only, 4 d for each visible pair of query and key and head, and 2.5
-times as many backwards.
+times as many backwards. A single query reads all keys and values once: bytes are its limit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 from benchmarks.speed import limits, peers
 from benchmarks.speed.rows import Row, Setting
 from benchmarks.speed.timing import checked, kernel_ms
-from samba_cli.kernels.window_attention import window_attention
-from samba_cli.kernels.window_attention_ref import window_attention_ref
+from samba_cli.kernels.window_attention import window_attention, window_attention_decode
+from samba_cli.kernels.window_attention_ref import window_attention_decode_ref, window_attention_ref
 
 
 class Shape(NamedTuple):
@@ -42,6 +42,12 @@ SHAPES = [
 ]
 HEADLINES = SHAPES[:1]
 TINY = [Shape(1, 64, 0, 4, 2, 16, 24)]
+# batch, slots, query heads, key heads, head dimension: rings, then caches of full attention
+DECODES = [
+    (1, 2048, 32, 4, 64), (64, 1024, 8, 2, 64), (1, 131_072, 32, 8, 64), (1, 1 << 20, 32, 8, 64)
+]  # fmt: skip
+TINY_DECODES = [(2, 24, 4, 2, 16)]
+REPLAYED = 10  # steps of a graph
 GOAL = 1.0
 
 
@@ -52,6 +58,9 @@ def measure(how: Setting) -> Iterator[Row]:
             yield forward(how, shape, error)
         if how.left() > 15:
             yield training(how, shape, error)
+    with torch.inference_mode():
+        for ring in TINY_DECODES if how.tiny else DECODES:
+            yield decode(how, *ring)
 
 
 def forward(how: Setting, shape: Shape, error: float) -> Row:
@@ -89,6 +98,31 @@ def training(how: Setting, shape: Shape, error: float) -> Row:
         others["FlexAttention"] = kernel_ms(run, how)
     what = "window attention, forward + backward"
     return _row(what, how, shape, ms, others, 3.5, error, notes)
+
+
+def decode(how: Setting, batch: int, slots: int, heads: int, kv_heads: int, d: int) -> Row:
+    """One query a row, in a CUDA graph as in decoding. Small rings stay in the GPU's cache."""
+    q = torch.randn(batch, 1, heads, d, device=how.device).to(how.dtype)
+    k, v = (torch.randn(batch, slots, kv_heads, d, device=how.device).to(how.dtype) for _ in "kv")
+    count = torch.tensor([slots], device=how.device)
+
+    def steps() -> Tensor:
+        for _ in range(REPLAYED - 1):
+            window_attention_decode(q, k, v, count)
+        return window_attention_decode(q, k, v, count)
+
+    wanted = window_attention_decode_ref(q.float(), k.float(), v.float(), slots)
+    error = checked({"o": (steps(), wanted)}, 1e-2)
+    run = steps
+    if how.cuda:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            steps()
+        run = graph.replay
+    ms = kernel_ms(run, how) / REPLAYED
+    shares = {"bytes": 2 * k.numel() * k.element_size() / limits.measured(how).bytes / ms * 1e3}
+    text = f"{batch} x {slots:,} keys, {heads}/{kv_heads} heads of {d}"
+    return Row("attention, one query", text, ms, "ms", limits=shares, error=error)
 
 
 def make_inputs(how: Setting, shape: Shape) -> list[Tensor]:
