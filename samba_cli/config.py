@@ -22,7 +22,7 @@ class Settings:
 
     model: str | None = None  # name of a pulled model, or a folder; None is the built-in one
     device: str = "auto"  # auto, cpu, cuda, cuda:N
-    dtype: str = "auto"  # auto (fp32 on CPU, bf16 on CUDA), fp32, bf16
+    dtype: str = "auto"  # auto (bf16 on a GPU or a CPU that multiplies it, else fp32), fp32, bf16
     quantize: Literal["none", "int8"] = "none"  # int8: a quarter of fp32
     window: int = 0  # tokens that full attention sees beside the first 4; 0: all of them
     length: Length = "medium"  # of a summary; a number is words

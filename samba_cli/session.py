@@ -50,9 +50,11 @@ def open_session(settings: Settings, quiet: bool) -> Session:
         from samba_cli.dialect import dialect_of
         from samba_cli.model import CheckpointError, Tokenizer, load_checkpoint
         from samba_cli.model.checkpoint import read_config
+        from samba_cli.model.precision import reading_dtype
 
         device = _device(settings.device)
-        dtype = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}[settings.dtype]
+        dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        dtype = dtypes.get(settings.dtype) or reading_dtype(device)
         try:
             grows = read_config(folder).description.state_bytes(1)[1] > 0
             window = settings.window if grows else 0  # nothing else is bounded by it
@@ -68,6 +70,10 @@ def open_session(settings: Settings, quiet: bool) -> Session:
             f"the tokenizer in {folder} is not this model's: it has a token number "
             f"{tokenizer.highest_id}, and the model knows {rows} tokens"
         )
+    if device != "cpu":
+        from samba_cli.model.ahead import compile_ahead
+
+        compile_ahead(model)
     dialect_of(tokenizer)  # a chat template that cannot be used is told before anything is read
     return Session(
         model, tokenizer, str(given) if given else None, device, settings.quantize, window,
