@@ -1,15 +1,16 @@
 """Reading speed at batch 1, against what the same matrix products alone reach.
 
-    python -m benchmarks.reading --device cpu                     # the default model
+    python -m benchmarks.reading --device cpu                     # the default model, in each dtype
+    python -m benchmarks.reading --device cpu --sweep             # chunks
     python -m benchmarks.reading --device cuda --config 1.7b      # random weights, bfloat16
     python -m benchmarks.reading --device cuda --config 1.7b --length 131072 --chunk 16384
     python -m benchmarks.reading --device cuda --graphs off --fused off
     python -m benchmarks.reading --device cuda --sweep            # every switch, chunk and model
 
-Prints one JSON line: tokens/s of the model, of its matrix products alone (same shapes, same dtype,
-measured in the same run), decoding tokens/s (greedy, as `generate` does it), and on a GPU the share
-of the ceiling that its matrix units set (790 TFLOP/s in bfloat16 measured on an H200). Chunks
-follow each other without waiting, as in the reader. `--sweep` prints a table instead.
+Prints one JSON line for each dtype: tokens/s of the model, of its matrix products alone (same
+shapes, same dtype, measured in the same run), decoding tokens/s (greedy, as `generate` does it), and
+on a GPU the share of the ceiling that its matrix units set (790 TFLOP/s in bfloat16 measured on an
+H200). Chunks follow each other without waiting, as in the reader. `--sweep` prints a table instead.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from pathlib import Path
 
 import torch
 
+from samba_cli.chunk_size import chunk_tokens
 from samba_cli.model import Samba, SambaConfig, default_model_path
 from samba_cli.model.cuda_graph import read_chunk
 from samba_cli.model.generation import Sampling, generate
+from samba_cli.model.precision import reading_dtype
 
 # Ren et al. 2024, arXiv 2406.07522: the 1.7B model of the paper's speed figures.
 SAMBA_1_7B = SambaConfig(
@@ -54,6 +57,8 @@ def matrices(config: SambaConfig) -> list[tuple[int, int, int]]:
 
 DECODED = 96  # tokens a measurement of decoding generates
 CHUNKS = (2048, 4096, 8192, 16384, 32768)  # of the sweep
+CHUNKS_CPU = (256, 512, 1024, 2048, 4096)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @contextmanager
@@ -147,11 +152,13 @@ def decode_seconds(model: Samba) -> float:
 def sweep(names: list[str], device: str, dtype: torch.dtype, chunks: Sequence[int]) -> None:
     """A table of each switch's effect, the last row of a model being how it runs by default."""
     cuda = device == "cuda"
+    print(f"{dtype}")
     print("| model | fused | graphs | chunk | tokens/s reading | decoding tokens/s | peak GB |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for name in names:
         model = random_model(config_of(name), device, dtype)
-        for fused, graphs in (("off", "off"), ("on", "off"), ("on", "on")):
+        switches = (("off", "off"), ("on", "off"), ("on", "on")) if cuda else (("on", "on"),)
+        for fused, graphs in switches:
             with switched(graphs, fused):
                 decoded = f"{1 / decode_seconds(model):,.0f}"
                 for chunk in chunks:
@@ -171,7 +178,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--config", choices=["default", "1.7b"], help="default; both in a sweep")
-    parser.add_argument("--chunk", type=int, help="tokens a chunk (512 on a CPU, 16384 on a GPU)")
+    parser.add_argument("--chunk", type=int, help="tokens a chunk (what reading takes)")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), help="what the device is best at")
     parser.add_argument("--length", type=int, help="tokens to read (8 chunks)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--graphs", choices=["on", "off"], default="on")
@@ -181,17 +189,20 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cuda = args.device == "cuda"
-    dtype = torch.bfloat16 if cuda else torch.float32
+    best = reading_dtype(args.device)
+    # On a CPU float32 is told beside what is chosen: not every one has anything better.
+    dtypes = [DTYPES[args.dtype]] if args.dtype else [best] if cuda else [*{torch.float32, best}]
     if args.sweep:
         names = [args.config] if args.config else ["default", "1.7b"] if cuda else ["default"]
-        chunks = (args.chunk,) if args.chunk else CHUNKS if cuda else (128, 512)
-        sweep(names, args.device, dtype, chunks)
+        chunks = (args.chunk,) if args.chunk else CHUNKS if cuda else CHUNKS_CPU
+        for dtype in dtypes:
+            sweep(names, args.device, dtype, chunks)
         return
     name = args.config or "default"
-    chunk = args.chunk or (16384 if cuda else 512)
-    model = random_model(config_of(name), args.device, dtype)
-    with switched(args.graphs, args.fused):
-        report(args, name, model, chunk)
+    for dtype in dtypes:
+        model = random_model(config_of(name), args.device, dtype)
+        with switched(args.graphs, args.fused):
+            report(args, name, model, args.chunk or chunk_tokens(model))
 
 
 def report(args: argparse.Namespace, name: str, model: Samba, chunk: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 
@@ -10,6 +12,7 @@ from samba_cli.kernels.window_attention_ref import band
 
 BLOCK_QUERIES = 128  # 32 to 256 differ by less than a tenth
 MASK_ELEMENTS = 1 << 24  # of one block: where many keys are visible, the blocks hold fewer queries
+KEPT_MASK_ELEMENTS = 1 << 20  # of a mask that is kept: most blocks of a text have the same one
 # Over a long past more queries at a time read the keys more rarely; no mask grows with them.
 BLOCK_QUERIES_PAST = 512
 
@@ -67,13 +70,32 @@ def _band_blocks(
             values_near = torch.cat([values[:, :, :apart], values_near], dim=2)
         mask = None
         if n > 1:  # a single query sees all its keys
-            mask = band(n, hi - lo, window, 0 if apart else sinks, queries.device)
-            mask = F.pad(mask, (apart, 0), value=True)
-            mask = _added(mask, queries.dtype).repeat(group, 1)
+            keep = queries.device.type == "cpu" and not torch.compiler.is_compiling()
+            make = _kept_mask if keep and group * n * near.shape[2] <= KEPT_MASK_ELEMENTS else _mask
+            seen = 0 if apart else sinks
+            mask = make(n, hi - lo, window, seen, apart, group, queries.dtype, queries.device)
         rows = queries[:, :, :, start:stop].flatten(2, 3)
         out = F.scaled_dot_product_attention(rows, near, values_near, attn_mask=mask, scale=scale)
         blocks.append(out.unflatten(2, (group, n)))
     return blocks
+
+
+def _mask(
+    n: int, keys: int, window: int, sinks: int, apart: int, group: int, dtype: torch.dtype,
+    device: torch.device,
+) -> torch.Tensor:  # fmt: skip
+    """What is added to the scores [group * n, apart + keys] of a block."""
+    visible = F.pad(band(n, keys, window, sinks, device), (apart, 0), value=True)
+    return _added(visible, dtype).repeat(group, 1)
+
+
+@lru_cache(maxsize=16)
+def _kept_mask(
+    n: int, keys: int, window: int, sinks: int, apart: int, group: int, dtype: torch.dtype,
+    device: torch.device,
+) -> torch.Tensor:  # fmt: skip
+    with torch.inference_mode(False), torch.no_grad():  # also for calls with gradients
+        return _mask(n, keys, window, sinks, apart, group, dtype, device)
 
 
 def _causal_blocks(

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samba_cli.kernels.dispatch import compiled
 from samba_cli.kernels.gemv import gemv, gemv_swiglu
 from samba_cli.kernels.rms_norm import add_rms_norm, rms_norm
-from samba_cli.kernels.swiglu import swiglu
+from samba_cli.kernels.swiglu import gated, swiglu
 from samba_cli.kernels.token_input import token_input
 from samba_cli.model.description import MLPSpec
 from samba_cli.model.fusion import fused, joint_rows, joint_weight, side_by_side
@@ -90,7 +91,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """[.., D] -> the same in `dtype`"""
-        if self.groups == 1 and self.weight is not None and fused(x):
+        direct = fused(x) or (compiled(x) and not torch.is_grad_enabled())
+        if self.groups == 1 and self.weight is not None and direct:
             return rms_norm(x, self.weight, self.eps, dtype)
         weight = None if self.weight is None else self.weight.float()
         if self.groups == 1:
@@ -131,7 +133,7 @@ class SwiGLU(nn.Module):
             joint = joint_weight((self.gate_proj, self.up_proj))
             if joint is not None and joint.dtype == x.dtype:
                 return self.down_proj(swiglu(F.linear(x, joint)))
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
 
     def step(self, x: Tensor, norm: Norm, multiplier: float, dtype: torch.dtype) -> Tensor:
         """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32."""
