@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from samba_cli.answerable import judge_all
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.evidence import EvidenceOptions, Scored, find_all
 from samba_cli.git_text import model_text, whole_sentence
@@ -32,11 +33,9 @@ from samba_cli.text_match import (
 )
 from samba_cli.writing import Written, replay_budget, write_all
 
-# What decides `found`. To be measured on questions with and without an answer in the text.
-FOUND_MARK = 0.0  # the best passage's mark must reach this, or ...
-FOUND_COVERAGE = 0.6  # ... hold this share of the question's content words
 # Without marks: such a share of them in one of the passages replayed, see benchmarks/RESULTS.md.
 FOUND_COVERAGE_UNMARKED = 0.6
+NAMED = 5  # passages named as evidence, at least, where there are so many
 SUPPORTED = 0.6  # share of a free answer's content words that the replayed passages must hold
 QUOTE_COVERAGE = 0.5  # share of the question's words in a passage for its quote to stand in
 _SHORT_ANSWERS = frozenset({"yes", "no", "true", "false"})
@@ -49,7 +48,7 @@ _TOGETHER_CPU, _TOGETHER_ACCELERATOR = 1, 64  # questions answered together, whe
 class AnswerOptions:
     """How to answer."""
 
-    max_tokens: int = 96
+    max_tokens: int = 160
     passages: int = 3  # replayed at most; fewer when they do not fit the attention window
     candidates: int | None = None  # passages that the model scores; None: by device
     prompts: Path | None = None  # folder of the user's templates
@@ -86,29 +85,48 @@ def answer_all(
     """
     dialect = dialect_of(tokenizer, options.prompts, options.thinking)
     how = EvidenceOptions(options.candidates, options.prompts)
-    chosen = [
-        _choose(question, scored, model, dialect, options) if scored and question.strip() else []
-        for question, scored in zip(
+    scored = [
+        some if question.strip() else []
+        for question, some in zip(
             questions, find_all(questions, index, model, tokenizer, how), strict=True
         )
     ]
-    asked = [i for i, some in enumerate(chosen) if some and may_hold(some, dialect.kind)]
+    held: list[bool] | None = None
+    if dialect.kind == "native":
+        judged = judge_all(questions, scored, index.last_id(), model, dialect)
+        scored, held = [one.scored for one in judged], [one.answerable for one in judged]
+        dialect = replace(dialect, always=True)
+    chosen = [
+        _choose(question, some, model, dialect, options) if some else []
+        for question, some in zip(questions, scored, strict=True)
+    ]
+    if held is None:
+        held = [may_hold(some, dialect.kind) for some in chosen]
+    asked = [i for i, some in enumerate(chosen) if some and held[i]]
     pairs = [(questions[i], chosen[i]) for i in asked]
     texts = dict(zip(asked, _generate(pairs, state, model, dialect, options, rows), strict=True))
     nothing = Written("", none=True)
     return [
-        _made(question, some, texts.get(i, nothing), index, options)
+        _made(
+            question,
+            some,
+            _named(scored[i], some),
+            texts.get(i, nothing),
+            index,
+            options,
+            dialect.always,
+        )  # fmt: skip
         for i, (question, some) in enumerate(zip(questions, chosen, strict=True))
     ]
 
 
 def _made(
-    question: str, chosen: Sequence[Scored], written: Written, index: PassageIndex,
-    options: AnswerOptions,
+    question: str, chosen: Sequence[Scored], named: Sequence[Scored], written: Written,
+    index: PassageIndex, options: AnswerOptions, sure: bool,
 ) -> Answer:  # fmt: skip
-    text, extractive = checked(question, written, chosen, index)
+    text, extractive = checked(question, written, chosen, index, sure)
     return Answer(
-        question, text, bool(text), _evidence(question, text, chosen), extractive,
+        question, text, bool(text), _evidence(question, text, named), extractive,
         written.thinking if options.thinking else "", (written.note,) if written.note else (),
     )  # fmt: skip
 
@@ -119,13 +137,11 @@ def together(model: Model) -> int:
 
 
 def may_hold(chosen: Sequence[Scored], kind: Literal["native", "chat", "plain"]) -> bool:
-    """Whether it is worth asking a model of this kind of dialect for an answer.
+    """Whether it is worth asking a model of others for an answer.
 
     A likelihood only ranks: no value of it means that the answer is there. A chat model says
     itself when the text has none. A base model cannot, so the words of the question decide.
     """
-    if kind == "native":
-        return chosen[0].mark >= FOUND_MARK or chosen[0].coverage >= FOUND_COVERAGE
     return kind == "chat" or any(one.coverage >= FOUND_COVERAGE_UNMARKED for one in chosen)
 
 
@@ -172,12 +188,14 @@ def _refused(written: Written, texts: Sequence[str], dialect: Dialect) -> Writte
 
 
 def checked(
-    question: str, written: Written, chosen: Sequence[Scored], index: PassageIndex
-) -> tuple[str, bool]:
+    question: str, written: Written, chosen: Sequence[Scored], index: PassageIndex,
+    sure: bool = False,
+) -> tuple[str, bool]:  # fmt: skip
     """The answer if the text supports it (False), else the best quote (True), else nothing.
 
     Supported is what stands in a replayed passage word for word, or uses their words and no
-    name or number that the document does not have.
+    name or number that the document does not have. `sure`: that the text has an answer was
+    decided before, so some quote it is.
     """
     if written.none:
         return "", False
@@ -193,18 +211,26 @@ def checked(
     ):
         return text, False
     for one in chosen:
-        if one.coverage >= QUOTE_COVERAGE:
+        if sure or one.coverage >= QUOTE_COVERAGE:
             found = quote(one.stored.passage, question, "").text
             if plausible_sentence(found) or one.stored.passage.kind in ("code", "git"):
                 return " ".join(found.split()), True
+    if sure and chosen:
+        return " ".join(quote(chosen[0].stored.passage, question, "").text.split()), True
     return "", False
 
 
-def _evidence(question: str, text: str, chosen: Sequence[Scored]) -> tuple[Evidence, ...]:
-    """Quotes of the passages used: those that hold the answer word for word come first."""
+def _evidence(question: str, text: str, named: Sequence[Scored]) -> tuple[Evidence, ...]:
+    """Quotes of the passages, best first; verified is what holds the answer word for word."""
     places = []
-    for one in chosen:
+    for one in named:
         holds = bool(text) and occurs(text, one.stored.passage.text)
         found = quote(one.stored.passage, question, text)
         places.append(evidence(one.stored, found, one.score, holds))
-    return tuple(sorted(places, key=lambda place: (not place.verified, -place.score)))
+    return tuple(places)
+
+
+def _named(scored: Sequence[Scored], chosen: Sequence[Scored]) -> list[Scored]:
+    """The passages an answer names: the best, and whichever it was written from, best first."""
+    ids = {one.stored.id for one in (*scored[:NAMED], *chosen)}
+    return [one for one in scored if one.stored.id in ids]

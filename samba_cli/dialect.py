@@ -48,6 +48,7 @@ class Dialect:
     tokenizer: Tokenizer
     prompts: Path | None = None  # folder of the user's templates
     frame: Frame | None = None  # of `chat`: what surrounds the user's turn
+    always: bool = False  # something is written, never <|none|>
 
     # Reading
 
@@ -127,7 +128,8 @@ class Dialect:
         """Ids that are never generated."""
         if self.kind != "native":
             return set()
-        return {*self.tokenizer.control.values()} - self.stop - {self.none}
+        kept = self.stop if self.always else self.stop | {self.none}
+        return {*self.tokenizer.control.values()} - kept
 
     @property
     def none(self) -> int:

@@ -114,13 +114,11 @@ def test_what_decides_that_a_model_is_asked(folder: ReadFolder) -> None:
         there = round(share * 10)
         return frozenset([*held[:there], *(f"other{i}" for i in range(10 - there))])
 
-    def asked(kind: Literal["native", "chat", "plain"], *of: tuple[float, float]) -> bool:
+    def asked(kind: Literal["chat", "plain"], *of: tuple[float, float]) -> bool:
         scored = [Scored(stored, 1.0, mark, 1.0, words(share)) for mark, share in of]
         assert [one.coverage for one in scored] == [share for _, share in of]
         return may_hold(scored, kind)
 
-    assert asked("native", (0.5, 0.0)) and asked("native", (-3.0, 0.7))
-    assert not asked("native", (-3.0, 0.2), (-4.0, 0.7))
     # a likelihood only ranks: it decides nothing
     assert not asked("plain", (2.9, 0.2)) and asked("plain", (-3.0, 0.2), (-4.0, 0.7))
     assert asked("chat", (-3.0, 0.0))  # and says itself when there is no answer

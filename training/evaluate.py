@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from samba_cli.answer import AnswerOptions, answer
+from samba_cli.answer import AnswerOptions, answer_all, together
 from samba_cli.checkpoint import open_read_folder
 from samba_cli.index import PassageIndex
 from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
@@ -64,15 +64,29 @@ def passages(evidence: tuple[Evidence, ...], index: PassageIndex) -> list[dict[s
     return [{"start": one.char_start, "end": one.char_end} for one in found]
 
 
+def mean_length(records: list[Record]) -> int:
+    """Mean words of the references: the budget that the baselines of summaries have."""
+    lengths = [
+        sum(len(text.split()) for text in texts) / len(texts)
+        for texts in (record.get("answers") or [record["answer"]] for record in records)
+    ]
+    return round(sum(lengths) / max(len(lengths), 1))
+
+
 class Program:
     """The program with its model loaded once."""
 
-    def __init__(self, model: Path, device: str) -> None:
+    def __init__(self, model: Path, device: str, written: bool | None = None) -> None:
+        """`written`: whether the model writes summaries; None: as the program decides."""
+        self.written = written
         self.model = load_checkpoint(model, device)
         self.tokenizer = Tokenizer.load(model)
 
     def predict(self, document: str, records: list[Record], words: int) -> Iterator[Record]:
-        """What the program says to the records of one document, in score.py's format."""
+        """What the program says to the records of one document, in score.py's format.
+
+        Summaries have `words` words, and are about the record's question where it has one.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "document.txt"
             path.write_text(document, encoding="utf-8", newline="")
@@ -82,18 +96,23 @@ class Program:
                     work, ReadOptions(),
                 )  # fmt: skip
                 parts = (work.state, work.index, self.model, self.tokenizer)
+                asked = [record for record in records if record["task"] == "qa"]
+                answers = answer_all(
+                    [record["question"] for record in asked], *parts, AnswerOptions(),
+                    together(self.model),
+                )  # fmt: skip
+                for record, a in zip(asked, answers, strict=True):
+                    yield {
+                        "id": record["id"],
+                        "answer": a.text if a.found else "",
+                        "found": a.found,
+                        "evidence": passages(a.evidence, work.index),
+                    }
                 for record in records:
-                    question = record.get("question") or None
-                    if record["task"] == "qa":
-                        a = answer(question or "", *parts, AnswerOptions())
-                        yield {
-                            "id": record["id"],
-                            "answer": a.text if a.found else "",
-                            "found": a.found,
-                            "evidence": passages(a.evidence, work.index),
-                        }
-                    else:
-                        s = summarize(*parts, SummaryOptions(length=words, focus=question))
+                    if record["task"] != "qa":
+                        focus = record.get("question") or None
+                        options = SummaryOptions(words, focus=focus, written=self.written)
+                        s = summarize(*parts, options)
                         located = all(one.evidence or one.counted for one in s.sentences)
                         yield {"id": record["id"], "answer": s.text, "located": located}
 
@@ -108,8 +127,7 @@ def predict_all(
     began = time.monotonic()
     share = seconds / max(len(sets), 1)
     for number, (name, records) in enumerate(sets.items(), 1):
-        lengths = [len(r["answer"].split()) for r in records]
-        words = round(sum(lengths) / max(1, len(lengths)))
+        words = mean_length(records)
         with (parts / f"{name}-{first}.jsonl").open("w", encoding="utf-8") as lines:
             for document, group in list(by_document(records))[first::count]:
                 if time.monotonic() - began > share * number:
@@ -154,13 +172,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--limit", type=int, default=0, help="records a set (0: all sampled)")
+    parser.add_argument("--written", action="store_true", help="summaries that the model writes")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for all sets")
     parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n processes")
     parser.add_argument("--score", action="store_true", help="predict nothing, score what there is")
     args = parser.parse_args()
     sets = samples(args.data, args.quality, args.sets, args.limit)
     if not args.score:
-        program = Program(args.model, args.device)
+        program = Program(args.model, args.device, True if args.written else None)
         predict_all(program, sets, args.out, args.shard, args.seconds)
     if args.score or args.shard == "0/1":
         results = score_all(sets, args.quality, args.out)

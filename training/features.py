@@ -4,10 +4,10 @@
     python -m training.features --eval EVAL --quality QUALITY --out DIR/eval --shard 0/4
 
 Each document is read once, as the program reads it. DIR/tasks-0.jsonl.xz then has one JSON line a
-document, without its text: passages with their salience, sentences with three scores, and for each
-question the mark of its passages and the answers that several ways of replaying passages bring,
-with their log-probabilities. With --seconds the documents beyond it are left out; they come in
-turns from all sets, so that none is missing altogether. A document that fails is told and skipped.
+document, without its text: passages with their salience, and for each question the mark of its
+passages, how likely <|none|> is after the best of them, and with --answers what is written. With
+--seconds the documents beyond it are left out; they come in turns from all sets, so that none is
+missing altogether. A document that fails is told and skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, TextIO, cast
 
 from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
 from training.evaluate import samples
-from training.observe import ALL_WAYS, FEW_WAYS, Observer
+from training.observe import Observer
 from training.sampling import grouped
 from training.shards import read_shard
 
@@ -66,14 +66,16 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=default_model_path())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n processes")
+    parser.add_argument(
+        "--answers", type=int, nargs="*", default=[], help="write answers from so many passages"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--documents", type=int, help="at most so many, of this shard")
     args = parser.parse_args()
     began = time.monotonic()
     observer = Observer(
-        load_checkpoint(args.model, args.device), Tokenizer.load(args.model),
-        FEW_WAYS if args.records else ALL_WAYS,
-    )  # fmt: skip
+        load_checkpoint(args.model, args.device), Tokenizer.load(args.model), args.answers
+    )
     documents = (
         list(read_shard(args.records)) if args.records else evaluated(args.eval, args.quality)
     )

@@ -28,7 +28,6 @@ from training.sampling import set_of
 from training.shards import Record, read_shard
 
 _PAIR = 2.0  # what a pair of words in the reference counts against a word
-_FOCUSED = ("qmsum", "squality")  # sets whose question says what the summary is about
 _MOST = 300  # units of a document that are learnt from
 
 Seen = dict[str, dict[str, Any]]
@@ -78,7 +77,7 @@ def examples(records: Path, seen: Seen) -> Iterator[tuple[str, Values, Values]]:
         known = seen.get(text_key(document["text"]))
         for record in document["records"]:
             name = set_of(record)
-            question = record.get("question", "") if name in _FOCUSED else ""
+            question = record.get("question") or ""
             marks = _marks(known, record) if question else None
             found = units_of(document["text"], known, marks)
             long = [i for i, one in enumerate(found) if len(one.text.split()) >= LEAST_WORDS]
