@@ -99,6 +99,7 @@ def features(scored: Sequence[Scored], nothing: Mapping[int, float], passages: i
     if not scored:
         return []
     likely = [max(nothing[one.stored.id], _LEAST) for one in scored if one.stored.id in nothing]
+    likely = likely or [0.0]
     many = log(max(passages, 1))
     marks = sorted((one.mark for one in scored), reverse=True)
     words = max(len(scored[0].asked), 1)
