@@ -1,4 +1,7 @@
-"""The Triton selective scan as PyTorch operators, so that autograd and torch.compile see it."""
+"""The selective scan of a GPU as PyTorch operators, so that autograd and torch.compile see it.
+
+The CUDA source runs where it can, Triton elsewhere: they take and return the same tensors.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,49 @@ import torch
 from torch import Tensor
 
 from samba_cli.kernels.grad_mode import needs_grad
-from samba_cli.kernels.selective_scan_triton import CHUNK, scan_forward
-from samba_cli.kernels.selective_scan_triton_backward import scan_backward
+from samba_cli.kernels.selective_scan_cuda import cuda_scan_for
+from samba_cli.kernels.selective_scan_triton import CHUNK
 from samba_cli.kernels.selective_step_triton import step
+
+
+def scan_forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    state: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if cuda_scan_for(u, delta, A, B, C, z):
+        from samba_cli.kernels.selective_scan_cuda import scan_forward as scan
+    else:
+        from samba_cli.kernels.selective_scan_triton import scan_forward as scan
+    return scan(u, delta, A, B, C, D, z, delta_bias, state, keep)
+
+
+def scan_backward(
+    dy: Tensor,
+    dstate: Tensor | None,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    kept: Tensor,
+) -> tuple[Tensor, ...]:
+    if cuda_scan_for(u, delta, A, B, C, z):
+        from samba_cli.kernels.selective_scan_cuda_backward import scan_backward as scan
+    else:
+        from samba_cli.kernels.selective_scan_triton_backward import scan_backward as scan
+    return scan(dy, dstate, u, delta, A, B, C, D, z, delta_bias, kept)
+
 
 _INPUTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
