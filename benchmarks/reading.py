@@ -8,7 +8,7 @@
     python -m benchmarks.reading --device cuda --sweep            # every switch, chunk and model
 
 Prints one JSON line for each dtype: tokens/s of the model, of its matrix products alone (same
-shapes, same dtype, measured in the same run), decoding tokens/s (greedy, as `generate` does it), and
+shapes, same dtype, measured in the same run), decoding tokens/s (greedy, as `generate` does it) and
 on a GPU the share of the ceiling that its matrix units set (790 TFLOP/s in bfloat16 measured on an
 H200). Chunks follow each other without waiting, as in the reader. `--sweep` prints a table instead.
 """

@@ -51,10 +51,15 @@ def backend_for(tensor: torch.Tensor) -> Backend:
 
 
 def compiled(x: torch.Tensor) -> bool:
-    """Whether a compiled loop takes this call, x [B, T, ..]: on the backend "torch" of a CPU."""
-    if torch.compiler.is_compiling() or not _HAS_NUMBA or x.device.type != "cpu" or x.dim() < 3:
+    """Whether a compiled loop takes this call, x [B, T, ..]: many tokens on a CPU."""
+    return compiles(x) and x.dim() > 2 and x.shape[0] * x.shape[1] >= COMPILED_TOKENS
+
+
+def compiles(x: torch.Tensor) -> bool:
+    """Whether there can be compiled loops for this tensor: on the backend "torch" of a CPU."""
+    if torch.compiler.is_compiling() or not _HAS_NUMBA or x.device.type != "cpu":
         return False
-    if x.dtype not in (torch.float32, torch.bfloat16) or x.shape[0] * x.shape[1] < COMPILED_TOKENS:
+    if x.dtype not in (torch.float32, torch.bfloat16):
         return False
     return os.environ.get("SAMBA_COMPILED") != "off" and backend_for(x) == "torch"
 

@@ -38,7 +38,7 @@ _FLOAT32 = (".A_log", ".D", ".dt_bias", ".dt_proj.bias")
 # What weights may be stored in; anything smaller is quantised, and needs scales.
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
-Quantize = Literal["none", "int8"]
+Quantize = Literal["none", "stored", "int8"]
 
 
 class _Valueless(TorchFunctionMode):
@@ -89,9 +89,9 @@ def load_checkpoint(
     bfloat16).
 
     One tensor at a time goes from the mapped file to the device. `quantize` int8 keeps the
-    matrices as int8 with a scale for each row; `window` bounds full attention to so many
-    positions and the first few tokens, which is lossy. Raises CheckpointError with one sentence
-    for anything that does not fit.
+    matrices as int8 with a scale for each row, stored those that are so in the file; `window`
+    bounds full attention to so many positions and the first few tokens, which is lossy. Raises
+    CheckpointError with one sentence for anything that does not fit.
     """
     folder, device = Path(folder), torch.device(device)
     if dtype is None:

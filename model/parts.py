@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from samba_cli.kernels.dispatch import compiled
 from samba_cli.kernels.gemv import gemv, gemv_swiglu
+from samba_cli.kernels.int8_linear import int8_linear
 from samba_cli.kernels.rms_norm import add_rms_norm, rms_norm
 from samba_cli.kernels.swiglu import gated, swiglu
 from samba_cli.kernels.token_input import token_input
@@ -36,6 +37,8 @@ class Linear(nn.Linear):
 
     def product(self, input: Tensor) -> Tensor:
         """Without the bias."""
+        if self.weight_scale is not None and input.device.type == "cpu":
+            return int8_linear(input, self.weight, self.weight_scale)
         product = F.linear(input, self.weight.to(input.dtype))
         if self.weight_scale is None:
             return product

@@ -1,4 +1,8 @@
-"""How many tokens a forward reads at a time: large chunks pay off on a GPU, as far as they fit."""
+"""How many tokens a forward reads at a time: large chunks pay off, as far as they fit.
+
+On a CPU a chunk takes about a second at most, in which Ctrl-C waits, so that a processor without
+bfloat16 gets smaller ones.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,15 @@ import torch
 from samba_cli.model.description import AttentionSpec, Description
 from samba_cli.model.network import Model
 
-CPU, ACCELERATOR = 512, 16384
+CPU, CPU_BFLOAT16, ACCELERATOR = 1024, 2048, 16384
+LEAST = 512  # of a model whose activations are large
 _MEMORY_SHARE = 8  # the activations take at most this part of a GPU's memory
 
 
 def chunk_tokens(model: Model) -> int:
     """Tokens of a chunk by default: the same for a model and a device, whatever else they do."""
     if model.device.type == "cpu":
-        return CPU
+        return CPU_BFLOAT16 if model.dtype == torch.bfloat16 else CPU
     if model.device.type != "cuda":
         return ACCELERATOR
     # of the device, not what is free now: a read must go on in the chunks it began with
@@ -25,7 +30,7 @@ def chunk_tokens(model: Model) -> int:
 def fitting(description: Description, dtype: torch.dtype, memory: int) -> int:
     """Tokens whose activations fit a GPU of `memory` bytes."""
     tokens, one = ACCELERATOR, _activation_bytes(description, dtype)
-    while tokens > CPU and tokens * one > memory // _MEMORY_SHARE:
+    while tokens > LEAST and tokens * one > memory // _MEMORY_SHARE:
         tokens //= 2
     return tokens
 

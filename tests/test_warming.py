@@ -58,7 +58,8 @@ def test_a_warm_model_has_every_kernel_of_an_answer(session, monkeypatch) -> Non
     monkeypatch.setattr(InterpretedFunction, "__getitem__", noting)
     monkeypatch.setattr(warming, "_LENGTHS", (1, 17))
     monkeypatch.setattr(warming, "_BATCHES", (2,))
-    monkeypatch.setattr(chunk_size, "CPU", 128)
+    for name in ("CPU", "CPU_BFLOAT16"):
+        monkeypatch.setattr(chunk_size, name, 128)
     monkeypatch.setenv("SAMBA_GRAPHS", "direct")
     with force("triton"):
         warming.warm(session)
