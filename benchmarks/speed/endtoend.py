@@ -51,7 +51,7 @@ def measure(how: Setting) -> Iterator[Row]:
 
 def _reading(ran: program.Ran, path: Path, headline: bool) -> Row:
     size = path.stat().st_size
-    found = re.search(r"([\d,]+) tokens", ran.messages)
+    found = re.search(r"^read .*?([\d,]+) tokens,.*$", ran.messages, re.MULTILINE)  # its report
     if found is None:
         raise program.Failed(f"samba read did not say how many tokens it read: {ran.messages}")
     tokens = int(found.group(1).replace(",", ""))
@@ -64,9 +64,8 @@ def _reading(ran: program.Ran, path: Path, headline: bool) -> Row:
         "peak RSS of its largest part, MB": round(ran.peak_parts / 1e6),
         "peak GPU, MB": None if ran.peak_gpu is None else round(ran.peak_gpu / 1e6),
     }
-    said = ran.messages.strip().splitlines()[-1]
     return Row("samba read, all included", f"{size:,} bytes of text", tokens / ran.seconds,
-               "tokens/s", facts=facts, note=said, headline=headline)  # fmt: skip
+               "tokens/s", facts=facts, note=found.group(0), headline=headline)  # fmt: skip
 
 
 def _memory(small: program.Ran, large: program.Ran) -> Iterator[Row]:

@@ -80,7 +80,9 @@ def _row(row: Row) -> str:
             ratio += f" (goal {row.goal:g}: {'met' if row.ratio >= row.goal else 'missed'})"
     shares = ", ".join(f"{name} {share:.0%}" for name, share in row.limits.items())
     error = "" if row.error is None else f"{row.error:.0e}"
-    facts = ", ".join(f"{key} {_fact(value)}" for key, value in row.facts.items())
+    facts = ", ".join(
+        f"{key} {_fact(value)}" for key, value in row.facts.items() if value is not None
+    )
     notes = "; ".join(text for text in (row.note, facts) if text)
     cells = (row.what, row.shape, ours, others, ratio, shares, error, notes)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
