@@ -152,7 +152,9 @@ def test_gradients(backend: str, length: int) -> None:
 
 
 @needs_interpreter
-@pytest.mark.parametrize("missing", [ALL, *({x} for x in sorted(ALL))], ids=lambda x: "-".join(sorted(x)))
+@pytest.mark.parametrize(
+    "missing", [ALL, *({x} for x in sorted(ALL))], ids=lambda x: "-".join(sorted(x))
+)
 def test_gradients_without_optional_inputs(missing: frozenset[str]) -> None:
     check_all(make_inputs(2, 7, 5, 4, ALL - missing), torch.float32, "triton", "cpu", 1e-5)
 

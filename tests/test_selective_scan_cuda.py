@@ -70,7 +70,9 @@ def test_outputs_and_gradients(batch: int, length: int, channels: int, dtype: to
 @needs_compiler
 @needs_operator
 @pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("missing", [ALL, *({x} for x in sorted(ALL))], ids=lambda x: "-".join(sorted(x)))
+@pytest.mark.parametrize(
+    "missing", [ALL, *({x} for x in sorted(ALL))], ids=lambda x: "-".join(sorted(x))
+)
 def test_without_optional_inputs(missing: frozenset[str]) -> None:
     check_all(make_inputs(1, 40, 12, 16, ALL - missing), torch.float32, "triton", "cpu", 1e-5)
 
