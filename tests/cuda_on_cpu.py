@@ -80,7 +80,7 @@ class EmulatedKernel:
         stem = folder / f"{name}-{hashlib.sha256(code.encode()).hexdigest()[:16]}"
         if not stem.with_suffix(".so").exists():
             stem.with_suffix(".cpp").write_text(code)
-            command = [COMPILER, "-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-ffp-contract=off"]
+            command = [COMPILER, "-O0", "-std=c++17", "-shared", "-fPIC", "-w", "-ffp-contract=off"]
             files = ["-o", str(stem.with_suffix(".so")), str(stem.with_suffix(".cpp"))]
             subprocess.run([*command, *files], check=True)
         self._run = getattr(ctypes.CDLL(str(stem.with_suffix(".so"))), f"run_{name}")
