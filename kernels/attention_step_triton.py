@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samba_cli.kernels.dependent_launch import options, wait
-from samba_cli.kernels.gemv_triton import Tile, tile, times_vector
+from samba_cli.kernels.dependent_launch import begin, options, wait
+from samba_cli.kernels.gemv_triton import Tile, awaited_vector, block_of_rows, tile
 from samba_cli.kernels.window_attention_triton import LOG2_E, MASKED_SCORE
 
 
@@ -24,49 +24,61 @@ from samba_cli.kernels.window_attention_triton import LOG2_E, MASKED_SCORE
 def _input_kernel(
     x, norm, weight, scale, bias, cos, sin, q, keys, values, slot_ptr, slot,
     n_q, n_kv, stride_k, stride_v, eps,
-    D: tl.constexpr, HEAD: tl.constexpr, HALF: tl.constexpr, PAIRS: tl.constexpr,
-    COLUMNS: tl.constexpr, SLOT_IN_MEMORY: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr,
-    EARLY: tl.constexpr,
+    D: tl.constexpr, COLUMNS: tl.constexpr, HEAD: tl.constexpr, HALF: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, SLOT_IN_MEMORY: tl.constexpr, SCALE: tl.constexpr,
+    BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """PAIRS pairs of rows that one rotation turns: i and i + HALF of a head, for i < HALF."""
-    pair = tl.program_id(0) * PAIRS + tl.arange(0, 2 * PAIRS) // 2
-    side = tl.arange(0, 2 * PAIRS) % 2
-    i = pair % (HEAD // 2)
-    dimension = tl.where(i < HALF, i + side * HALF, 2 * i + side)  # past the rotated: neighbours
-    r = pair // (HEAD // 2) * HEAD + dimension
-    in_r = pair < (n_q + 2 * n_kv) * (HEAD // 2)
-    y = times_vector(weight, r, in_r, x, norm, eps, D, COLUMNS, True, EARLY)
-    if SCALE:
-        y *= tl.load(scale + r, in_r, 0.0)
-    if BIAS:
-        y += tl.load(bias + r, in_r, 0.0).to(tl.float32)
-    first, second = tl.split(tl.reshape(y, [PAIRS, 2]))
-
-    pair = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)
-    head = pair // (HEAD // 2)
-    i = pair % (HEAD // 2)
-    if HALF > 0:
-        turned = (head < n_q + n_kv) & (i < HALF)
-        c = tl.load(cos + i, turned, 1.0)
-        s = tl.load(sin + i, turned, 0.0)
-        first, second = first * c - second * s, second * c + first * s
-    at = tl.where(i < HALF, i, 2 * i)
-    beside = tl.where(i < HALF, i + HALF, 2 * i + 1)
-    if SLOT_IN_MEMORY:
+    """Pairs of rows that one rotation turns: i and i + HALF of a head, for i < HALF."""
+    begin(EARLY)
+    PAIRS: tl.constexpr = ROWS // 2
+    first_block = tl.program_id(0)
+    pairs = (n_q + 2 * n_kv) * (HEAD // 2)
+    v = tl.zeros([COLUMNS], tl.float32)
+    if SLOT_IN_MEMORY:  # written before the first kernel of the chain
         slot = tl.load(slot_ptr)
-    dtype = q.dtype.element_ty
-    is_q = head < n_q
-    is_k = (head >= n_q) & (head < n_q + n_kv)
-    is_v = (head >= n_q + n_kv) & (head < n_q + 2 * n_kv)
-    q_row = q + head * HEAD
-    k_row = keys + slot * stride_k + (head - n_q) * HEAD
-    v_row = values + slot * stride_v + (head - n_q - n_kv) * HEAD
-    tl.store(q_row + at, first.to(dtype), is_q)
-    tl.store(q_row + beside, second.to(dtype), is_q)
-    tl.store(k_row + at, first.to(dtype), is_k)
-    tl.store(k_row + beside, second.to(dtype), is_k)
-    tl.store(v_row + at, first.to(dtype), is_v)
-    tl.store(v_row + beside, second.to(dtype), is_v)
+    for block in tl.range(
+        first_block, tl.cdiv(pairs, PAIRS), tl.num_programs(0), num_stages=STAGES
+    ):
+        pair = block * PAIRS + tl.arange(0, ROWS) // 2
+        side = tl.arange(0, ROWS) % 2
+        i = pair % (HEAD // 2)
+        dimension = tl.where(i < HALF, i + side * HALF, 2 * i + side)  # past them: neighbours
+        r = pair // (HEAD // 2) * HEAD + dimension
+        in_r = pair < pairs
+        w = block_of_rows(weight, r, in_r, D, COLUMNS)
+        if block == first_block:
+            v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
+        y = tl.sum(w.to(tl.float32) * v[None, :], axis=1)
+        if SCALE:
+            y *= tl.load(scale + r, in_r, 0.0)
+        if BIAS:
+            y += tl.load(bias + r, in_r, 0.0).to(tl.float32)
+        first, second = tl.split(tl.reshape(y, [PAIRS, 2]))
+
+        pair = block * PAIRS + tl.arange(0, PAIRS)
+        head = pair // (HEAD // 2)
+        i = pair % (HEAD // 2)
+        if HALF > 0:  # noqa: SIM102 (a constexpr, apart from the value read at run time)
+            if block * PAIRS < (n_q + n_kv) * (HEAD // 2):
+                turned = (head < n_q + n_kv) & (i < HALF)
+                c = tl.load(cos + i, turned, 1.0)
+                s = tl.load(sin + i, turned, 0.0)
+                first, second = first * c - second * s, second * c + first * s
+        at = tl.where(i < HALF, i, 2 * i)
+        beside = tl.where(i < HALF, i + HALF, 2 * i + 1)
+        dtype = q.dtype.element_ty
+        is_q = head < n_q
+        is_k = (head >= n_q) & (head < n_q + n_kv)
+        is_v = (head >= n_q + n_kv) & (head < n_q + 2 * n_kv)
+        q_row = q + head * HEAD
+        k_row = keys + slot * stride_k + (head - n_q) * HEAD
+        v_row = values + slot * stride_v + (head - n_q - n_kv) * HEAD
+        tl.store(q_row + at, first.to(dtype), is_q)
+        tl.store(q_row + beside, second.to(dtype), is_q)
+        tl.store(k_row + at, first.to(dtype), is_k)
+        tl.store(k_row + beside, second.to(dtype), is_k)
+        tl.store(v_row + at, first.to(dtype), is_v)
+        tl.store(v_row + beside, second.to(dtype), is_v)
 
 
 def input_step(
@@ -84,19 +96,20 @@ def input_step(
 ) -> Tensor:
     """Same contract as `attention_input_step`."""
     n_kv, d = keys.shape[2:]
-    tiled = tiled or tile(weight)
-    pairs = max(1, tiled.rows // 2)
+    tiled = tiled or tile(weight, least_rows=2)
     q = torch.empty((1, 1, n_head, d), dtype=keys.dtype, device=x.device)
     in_memory = isinstance(slot, Tensor)
     cos, sin = rotation or (x, x)
-    _input_kernel[(triton.cdiv((n_head + 2 * n_kv) * d // 2, pairs),)](
+    D = weight.shape[1]
+    _input_kernel[(tiled.programs,)](
         x.contiguous(), norm[0], weight.contiguous(), x if scale is None else scale,
         x if bias is None else bias, cos, sin, q, keys, values,
         slot if in_memory else x, 0 if in_memory else slot,
         n_head, n_kv, keys.stride(1), values.stride(1), norm[1],
-        D=weight.shape[1], HEAD=d, HALF=0 if rotation is None else cos.shape[-1], PAIRS=pairs,
-        COLUMNS=tiled.columns, SLOT_IN_MEMORY=in_memory, SCALE=scale is not None,
-        BIAS=bias is not None, num_warps=tiled.num_warps, **options(x),
+        D=D, COLUMNS=triton.next_power_of_2(D), HEAD=d,
+        HALF=0 if rotation is None else cos.shape[-1], ROWS=tiled.rows,
+        SLOT_IN_MEMORY=in_memory, SCALE=scale is not None, BIAS=bias is not None,
+        **tiled.launch(x),
     )  # fmt: skip
     return q
 
@@ -128,6 +141,7 @@ def _ring_kernel(
     BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The queries of one key head over `blocks` x BLOCK slots."""
+    begin(EARLY)
     i_s, i_k = tl.program_id(0), tl.program_id(1)
     lo = i_s * BLOCK * blocks
     rows, d, g = tl.arange(0, BLOCK), tl.arange(0, HEAD_PAD), tl.arange(0, GROUP_PAD)
@@ -167,6 +181,7 @@ def _join_kernel(
     HEAD: tl.constexpr, HEAD_PAD: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The stretches of one query head. A stretch without a slot in use weighs nothing."""
+    begin(EARLY)
     head = tl.program_id(0)
     s, d = tl.arange(0, SPLITS), tl.arange(0, HEAD_PAD)
     in_s = s < n_splits

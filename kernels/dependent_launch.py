@@ -1,10 +1,11 @@
-"""Programmatic dependent launch: a kernel starts while the one before it still runs.
+"""Programmatic dependent launch: a kernel starts while the ones before it still run.
 
-In a chain of short kernels the start of each costs as much as its work. On NVIDIA GPUs from Hopper
-on, a kernel launched with `options(x)` may start early: it loads its weights first, which nothing
-in the chain writes, and calls `wait` before it touches anything that an earlier kernel made (CUDA
-C++ programming guide, "Programmatic Dependent Launch and Synchronization"). Every kernel of the
-chain waits, so when one has waited, all before it are done.
+In a chain of short kernels the start and the end of each leave the memory idle. On NVIDIA GPUs from
+Hopper on, a kernel launched with `options(x)` may start as soon as all programs of the one before
+it have (CUDA C++ programming guide, "Programmatic Dependent Launch and Synchronization"). It then
+loads its weights, which nothing in the chain writes, and calls `wait` before it touches anything
+that an earlier kernel makes. Every kernel of a chain waits, so when one has waited, all before it
+are done.
 """
 
 # Triton's types do not know what its language does to a function.
@@ -23,13 +24,17 @@ from samba_cli.kernels.dispatch import interpreted
 
 
 @triton.jit
+def begin(EARLY: tl.constexpr):
+    """Let the next kernel of the chain start, where this one was launched EARLY."""
+    if EARLY:
+        gdc_launch_dependents()
+
+
+@triton.jit
 def wait(EARLY: tl.constexpr):
-    """Until all kernels before this one are done, where it was launched EARLY; then the next one
-    may start as well.
-    """
+    """Until all kernels before this one are done."""
     if EARLY:
         gdc_wait()
-        gdc_launch_dependents()
 
 
 @cache

@@ -1,8 +1,8 @@
 """Products with one vector in Triton.
 
-A program takes a few whole rows and issues its first loads of them before anything else, so that
-many short programs keep the memory busy. The norm of the vector is computed in each program: its
-weight multiplies the vector, its scale, one number, the sum. Everything is summed in float32.
+A few programs on each multiprocessor walk over blocks of whole rows, several blocks under way to
+shared memory while one is multiplied; the first are so before the vector is there. The vector,
+normed or not, is loaded once and stays in registers. Everything is summed in float32.
 """
 
 # Triton's types know neither launch options nor what its language does to a function.
@@ -11,109 +11,137 @@ weight multiplies the vector, its scale, one number, the sum. Everything is summ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from samba_cli.kernels.dependent_launch import options, wait
+from samba_cli.kernels.dependent_launch import begin, options, wait
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What a program takes at a time: rows, and columns of them."""
+    """What a program multiplies at a time, and how: rows, warps, blocks under way or in use."""
 
     rows: int
-    columns: int
     num_warps: int
+    stages: int
+    programs: int  # in all
+
+    def launch(self, x: Tensor) -> dict[str, Any]:
+        """The constant STAGES and the launch options."""
+        return {"STAGES": self.stages, "num_warps": self.num_warps, **options(x)}
 
 
-TILE_ELEMENTS = 8192  # of a program, at least: 16 KB in bfloat16
-PROGRAMS = 264  # that should not be too few to occupy an H200: two on each of its multiprocessors
+BLOCK_BYTES = 16384
+STAGES = 4
+PROGRAMS = 2  # of a multiprocessor
 
 
-def tile(weight: Tensor) -> Tile:
-    """For a weight [M, K] of which programs take a few rows."""
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def tile(weight: Tensor, least_rows: int = 1) -> Tile:
+    """For a weight [M, K], `least_rows` or a multiple of it at a time."""
     M, K = weight.shape
-    columns = min(triton.next_power_of_2(K), 4096)
-    rows = max(1, TILE_ELEMENTS // columns)
-    while rows > 1 and triton.cdiv(M, rows) < PROGRAMS:
+    columns = triton.next_power_of_2(K)
+    programs = PROGRAMS * (_multiprocessors(weight.device) if weight.is_cuda else 2)
+    rows = max(least_rows, BLOCK_BYTES // (columns * weight.element_size()))
+    while rows > least_rows and _idle(M, rows, programs) > 0.1:
         rows //= 2
-    return Tile(rows, columns, 4)
+    num_warps = min(16, max(4, columns // 1024))
+    return Tile(rows, num_warps, STAGES, min(programs, triton.cdiv(M, rows)))
+
+
+def _idle(M: int, rows: int, programs: int) -> float:
+    """The share of the time that programs wait for those with a block more."""
+    return 1 - M / (rows * programs * triton.cdiv(triton.cdiv(M, rows), programs))
 
 
 @triton.jit
-def times_vector(
-    weight, r, in_r, x, norm, eps,
-    K: tl.constexpr, COLUMNS: tl.constexpr, NORM: tl.constexpr, EARLY: tl.constexpr,
-):  # fmt: skip
-    """Rows r [R] of weight [M, K] times norm(x) [K]: [R] float32. Waits before it reads x."""
+def block_of_rows(weight, r, in_r, K: tl.constexpr, COLUMNS: tl.constexpr):
+    """Rows r [R] of weight [M, K]: [R, COLUMNS], zeros beyond K."""
     k = tl.arange(0, COLUMNS)
-    rows = weight + r.to(tl.int64)[:, None] * K + k[None, :]
-    total = tl.zeros([r.shape[0], COLUMNS], tl.float32)
-    squares = tl.zeros([COLUMNS], tl.float32)
     inside = in_r[:, None]
     if K < COLUMNS:
         inside = inside & (k < K)[None, :]
-    w = tl.load(rows, inside, 0.0, eviction_policy="evict_first")
+    return tl.load(weight + r.to(tl.int64)[:, None] * K + k[None, :], inside, 0.0)
+
+
+@triton.jit
+def awaited_vector(
+    x, norm, eps, K: tl.constexpr, COLUMNS: tl.constexpr, NORM: tl.constexpr, EARLY: tl.constexpr
+):
+    """norm(x), [COLUMNS] float32 with zeros beyond K, when the kernels before are done."""
+    k = tl.arange(0, COLUMNS)
     wait(EARLY)
-    for first in tl.static_range(0, K, COLUMNS):
-        in_k = first + k < K
-        if first > 0:
-            inside = in_r[:, None]
-            if first + COLUMNS > K:
-                inside = inside & in_k[None, :]
-            w = tl.load(rows + first, inside, 0.0, eviction_policy="evict_first")
-        x_k = tl.load(x + first + k, in_k, 0.0).to(tl.float32)
-        if NORM:
-            squares += x_k * x_k
-            x_k *= tl.load(norm + first + k, in_k, 0.0).to(tl.float32)
-        total += w.to(tl.float32) * x_k[None, :]
-    y = tl.sum(total, axis=1)
+    v = tl.load(x + k, k < K, 0.0).to(tl.float32)
     if NORM:
-        y *= 1.0 / tl.sqrt(tl.sum(squares, axis=0) / K + eps)
-    return y
+        v *= 1.0 / tl.sqrt(tl.sum(v * v, axis=0) / K + eps)
+        v *= tl.load(norm + k, k < K, 0.0).to(tl.float32)
+    return v
 
 
 @triton.jit
 def _linear_kernel(
     x, norm, weight, scale, bias, residual, y, M, eps, multiplier,
-    K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
     NORM: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, ADD: tl.constexpr,
     EARLY: tl.constexpr,
 ):  # fmt: skip
-    r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    in_r = r < M
-    out = times_vector(weight, r, in_r, x, norm, eps, K, COLUMNS, NORM, EARLY)
-    if SCALE:
-        out *= tl.load(scale + r, in_r, 0.0)
-    if BIAS:
-        out += tl.load(bias + r, in_r, 0.0).to(tl.float32)
-    out *= multiplier
-    if ADD:
-        out += tl.load(residual + r, in_r, 0.0).to(tl.float32)
-    tl.store(y + r, out.to(y.dtype.element_ty), in_r)
+    begin(EARLY)
+    first = tl.program_id(0)
+    v = tl.zeros([COLUMNS], tl.float32)
+    for block in tl.range(first, tl.cdiv(M, ROWS), tl.num_programs(0), num_stages=STAGES):
+        r = block * ROWS + tl.arange(0, ROWS)
+        in_r = r < M
+        w = block_of_rows(weight, r, in_r, K, COLUMNS)
+        if block == first:
+            v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
+        add = tl.zeros([ROWS], tl.float32)
+        if ADD:  # noqa: SIM102 (a constexpr, apart from the value read at run time)
+            # Always true, and only here for the compiler: it starts loads of the loop itself some
+            # blocks ahead, before the wait, and leaves those in a branch where they are.
+            if M > 0:
+                add = tl.load(residual + r, in_r, 0.0).to(tl.float32)
+        out = tl.sum(w.to(tl.float32) * v[None, :], axis=1)
+        if SCALE:
+            out *= tl.load(scale + r, in_r, 0.0)
+        if BIAS:
+            out += tl.load(bias + r, in_r, 0.0).to(tl.float32)
+        tl.store(y + r, (add + out * multiplier).to(y.dtype.element_ty), in_r)
 
 
 @triton.jit
 def _swiglu_kernel(
     x, norm, weight, scale, y, F, eps,
-    K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
     NORM: tl.constexpr, SCALE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """ROWS rows of gate, and as many of up: a row is beside its partner in the last step."""
-    i = tl.arange(0, 2 * ROWS)
-    f = tl.program_id(0) * ROWS + i // 2
-    in_f = f < F
-    r = f + (i % 2) * F
-    both = times_vector(weight, r, in_f, x, norm, eps, K, COLUMNS, NORM, EARLY)
-    if SCALE:
-        both *= tl.load(scale + r, in_f, 0.0)
-    gate, up = tl.split(tl.reshape(both, [ROWS, 2]))
-    f = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    out = gate * tl.sigmoid(gate) * up
-    tl.store(y + f, out.to(y.dtype.element_ty), f < F)
+    """ROWS / 2 rows of gate and as many of up: a row is beside its partner."""
+    begin(EARLY)
+    first = tl.program_id(0)
+    v = tl.zeros([COLUMNS], tl.float32)
+    i = tl.arange(0, ROWS)
+    for block in tl.range(first, tl.cdiv(2 * F, ROWS), tl.num_programs(0), num_stages=STAGES):
+        f = block * (ROWS // 2) + i // 2
+        in_f = f < F
+        r = f + (i % 2) * F
+        w = block_of_rows(weight, r, in_f, K, COLUMNS)
+        if block == first:
+            v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
+        both = tl.sum(w.to(tl.float32) * v[None, :], axis=1)
+        if SCALE:
+            both *= tl.load(scale + r, in_f, 0.0)
+        gate, up = tl.split(tl.reshape(both, [ROWS // 2, 2]))
+        out = gate * tl.sigmoid(gate) * up
+        f = block * (ROWS // 2) + tl.arange(0, ROWS // 2)
+        tl.store(y + f, out.to(y.dtype.element_ty), f < F)
 
 
 def linear(
@@ -133,13 +161,13 @@ def linear(
     out_dtype = torch.float32 if residual is not None else out_dtype or x.dtype
     y = torch.empty((*x.shape[:-1], M), dtype=out_dtype, device=x.device)
     norm_weight, eps = norm or (x, 0.0)
-    _linear_kernel[(triton.cdiv(M, tiled.rows),)](
+    _linear_kernel[(tiled.programs,)](
         x.contiguous(), norm_weight, weight.contiguous(), x if scale is None else scale,
         x if bias is None else bias, x if residual is None else residual.contiguous(), y,
         M, eps, multiplier,
-        K=K, ROWS=tiled.rows, COLUMNS=tiled.columns, NORM=norm is not None,
+        K=K, COLUMNS=triton.next_power_of_2(K), ROWS=tiled.rows, NORM=norm is not None,
         SCALE=scale is not None, BIAS=bias is not None, ADD=residual is not None,
-        num_warps=tiled.num_warps, **options(x),
+        **tiled.launch(x),
     )  # fmt: skip
     return y
 
@@ -154,14 +182,13 @@ def swiglu(
 ) -> Tensor:
     """Same contract as `gemv_swiglu`."""
     F, K = gate_up.shape[0] // 2, gate_up.shape[1]
-    tiled = tiled or tile(gate_up)
-    rows = max(1, tiled.rows // 2)
+    tiled = tiled or tile(gate_up, least_rows=2)
     y = torch.empty((*x.shape[:-1], F), dtype=out_dtype or x.dtype, device=x.device)
     norm_weight, eps = norm or (x, 0.0)
-    _swiglu_kernel[(triton.cdiv(F, rows),)](
+    _swiglu_kernel[(tiled.programs,)](
         x.contiguous(), norm_weight, gate_up.contiguous(), x if scale is None else scale, y,
         F, eps,
-        K=K, ROWS=rows, COLUMNS=tiled.columns, NORM=norm is not None, SCALE=scale is not None,
-        num_warps=tiled.num_warps, **options(x),
+        K=K, COLUMNS=triton.next_power_of_2(K), ROWS=tiled.rows, NORM=norm is not None,
+        SCALE=scale is not None, **tiled.launch(x),
     )  # fmt: skip
     return y

@@ -1,8 +1,4 @@
-"""One token of Mamba in Triton: the input projection with the convolution, and dt with the scan.
-
-Both change a state in place. Each of its elements is read and written by one program; the barrier
-between keeps the threads of a program that hold the same element from reading it too late.
-"""
+"""One token of Mamba in Triton: the input projection with the convolution, and dt with the scan."""
 
 # Triton's types know neither launch options nor what its language does to a function.
 # pyright: reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
@@ -14,44 +10,48 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samba_cli.kernels.dependent_launch import options, wait
-from samba_cli.kernels.gemv_triton import Tile, tile, times_vector
+from samba_cli.kernels.dependent_launch import begin, options, wait
+from samba_cli.kernels.gemv_triton import Tile, awaited_vector, block_of_rows, tile
 from samba_cli.kernels.mamba_step_ref import InnerNorms
 from samba_cli.kernels.selective_scan_triton import LOG2E, sigmoid, softplus
 
 
 @triton.jit
 def _input_kernel(
-    x, norm, weight, scale, bias, conv_weight, conv_bias, conv_state, out, gate, E, eps,
-    D: tl.constexpr, K: tl.constexpr, K_PAD: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, CONV_BIAS: tl.constexpr,
-    EARLY: tl.constexpr,
+    x, norm, weight, scale, bias, conv_weight, conv_bias, conv_state, out, gate, after, E, eps,
+    D: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr, K_PAD: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr,
+    CONV_BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The rows of x are convolved, those of z are not. A convolution's past is all but its last."""
-    r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    in_r, convolved = r < 2 * E, r < E
+    begin(EARLY)
+    first = tl.program_id(0)
+    v = tl.zeros([COLUMNS], tl.float32)
     k = tl.arange(0, K_PAD)
-    past = convolved[:, None] & (k < K - 1)[None, :]
-    at = conv_state + r[:, None] * (K - 1) + k[None, :]
-    before = tl.load(at, past, 0.0)
-    shifted = tl.load(at + 1, convolved[:, None] & (k < K - 2)[None, :], 0.0)
-    w_past = tl.load(conv_weight + r[:, None] * K + k[None, :], past, 0.0).to(tl.float32)
-    w_now = tl.load(conv_weight + r * K + (K - 1), convolved, 0.0).to(tl.float32)
-    start = tl.zeros([ROWS], tl.float32)
-    if CONV_BIAS:
-        start += tl.load(conv_bias + r, convolved, 0.0).to(tl.float32)
-    y = times_vector(weight, r, in_r, x, norm, eps, D, COLUMNS, True, EARLY)
-    if SCALE:
-        y *= tl.load(scale + r, in_r, 0.0)
-    if BIAS:
-        y += tl.load(bias + r, in_r, 0.0).to(tl.float32)
-    now = y.to(out.dtype.element_ty)  # what the convolution of a chunk would see
-    y = start + tl.sum(before.to(tl.float32) * w_past, axis=1) + now.to(tl.float32) * w_now
-    tl.store(out + r, (y * sigmoid(y)).to(out.dtype.element_ty), convolved)
-    tl.store(gate + r - E, now, in_r & (r >= E))
-    after = tl.where((k == K - 2)[None, :], now[:, None], shifted)
-    tl.debug_barrier()
-    tl.store(at, after, past)
+    for block in tl.range(first, tl.cdiv(2 * E, ROWS), tl.num_programs(0), num_stages=STAGES):
+        r = block * ROWS + tl.arange(0, ROWS)
+        in_r, convolved = r < 2 * E, r < E
+        w = block_of_rows(weight, r, in_r, D, COLUMNS)
+        past = convolved[:, None] & (k < K - 1)[None, :]
+        at = r[:, None] * (K - 1) + k[None, :]
+        before = tl.load(conv_state + at, past, 0.0)
+        taps = tl.load(conv_weight + r[:, None] * K + k[None, :], past, 0.0).to(tl.float32)
+        last = tl.load(conv_weight + r * K + (K - 1), convolved, 0.0).to(tl.float32)
+        if block == first:
+            v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
+        y = tl.sum(w.to(tl.float32) * v[None, :], axis=1)
+        if SCALE:
+            y *= tl.load(scale + r, in_r, 0.0)
+        if BIAS:
+            y += tl.load(bias + r, in_r, 0.0).to(tl.float32)
+        now = y.to(out.dtype.element_ty)  # what the convolution of a chunk would see
+        mixed = tl.sum(before.to(tl.float32) * taps, axis=1) + now.to(tl.float32) * last
+        if CONV_BIAS:
+            mixed += tl.load(conv_bias + r, convolved, 0.0).to(tl.float32)
+        tl.store(out + r, (mixed * sigmoid(mixed)).to(out.dtype.element_ty), convolved)
+        tl.store(after + at - 1, before, past & (k > 0)[None, :])
+        tl.store(after + r * (K - 1) + (K - 2), now, convolved)
+        tl.store(gate + r - E, now, in_r & (r >= E))
 
 
 def input_step(
@@ -64,22 +64,22 @@ def input_step(
     conv_bias: Tensor | None,
     conv_state: Tensor,
     tiled: Tile | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Same contract as `mamba_input_step`."""
     E, K = conv_weight.shape
     tiled = tiled or tile(weight)
     out = torch.empty((1, 1, E), dtype=conv_state.dtype, device=x.device)
-    gate = torch.empty_like(out)
-    _input_kernel[(triton.cdiv(2 * E, tiled.rows),)](
+    gate, after = torch.empty_like(out), torch.empty_like(conv_state)
+    D = weight.shape[1]
+    _input_kernel[(tiled.programs,)](
         x.contiguous(), norm[0], weight.contiguous(), x if scale is None else scale,
         x if bias is None else bias, conv_weight.contiguous(),
-        x if conv_bias is None else conv_bias, conv_state, out, gate, E, norm[1],
-        D=weight.shape[1], K=K, K_PAD=triton.next_power_of_2(K - 1),
-        ROWS=tiled.rows, COLUMNS=tiled.columns,
-        SCALE=scale is not None, BIAS=bias is not None, CONV_BIAS=conv_bias is not None,
-        num_warps=tiled.num_warps, **options(x),
+        x if conv_bias is None else conv_bias, conv_state, out, gate, after, E, norm[1],
+        D=D, COLUMNS=triton.next_power_of_2(D), K=K, K_PAD=triton.next_power_of_2(K - 1),
+        ROWS=tiled.rows, SCALE=scale is not None, BIAS=bias is not None,
+        CONV_BIAS=conv_bias is not None, **tiled.launch(x),
     )  # fmt: skip
-    return out, gate
+    return out, gate, after
 
 
 @triton.jit
@@ -99,6 +99,7 @@ def _scan_kernel(
     EARLY: tl.constexpr,
 ):  # fmt: skip
     """BLOCK channels. The state is loaded before waiting: only the last token's step wrote it."""
+    begin(EARLY)
     e = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     i, n = tl.arange(0, R_PAD), tl.arange(0, N_PAD)
     in_e, in_i, in_n = e < E, i < R, n < N
@@ -127,7 +128,7 @@ def _scan_kernel(
     gate = tl.load(z + e, in_e, 0.0).to(tl.float32)
     out *= gate * sigmoid(gate)
     tl.store(y + e, out.to(y.dtype.element_ty), in_e)
-    tl.debug_barrier()
+    tl.debug_barrier()  # threads that hold the same element have read it
     tl.store(state + at, h, mask)
 
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from samba_cli.kernels.likeliest import likeliest
 from samba_cli.model.fusion import fused
 from samba_cli.model.network import Layer, Model
 from samba_cli.model.rope import rotation
@@ -59,7 +60,7 @@ def _runs(model: Model) -> list[Callable[[], object]]:
     if index is not None:
         runs.append(lambda: _mlp(model, index))
     head = torch.zeros(1, 1, model.description.d_model, device=model.device)
-    return [*runs, lambda: model.logits(head), lambda: model.logits(head.expand(-1, 2, -1))]
+    return [*runs, lambda: _choice(model, head), lambda: model.logits(head.expand(-1, 2, -1))]
 
 
 def _mixer(model: Model, index: int) -> None:
@@ -75,6 +76,12 @@ def _mlp(model: Model, index: int) -> None:
     layer.mixer_norm.after(x, y, model.dtype)
     if layer.mlp is not None:
         layer.mlp(y)
+
+
+def _choice(model: Model, head: Tensor) -> None:
+    logits = model.logits(head)[:, -1]
+    forbidden = torch.zeros(logits.shape[1], dtype=torch.bool, device=model.device)
+    likeliest(logits, forbidden, torch.zeros(1, 1, dtype=torch.int64, device=model.device))
 
 
 def _token(model: Model, index: int) -> None:

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,11 +23,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from samba_cli.kernels.likeliest import likeliest
+from samba_cli.kernels.likeliest_ref import likeliest_ref
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
 from samba_cli.model.static_state import StaticState
 
-Step = Callable[[Tensor], Tensor]  # tokens [B, 1] -> logits [B, 1, V]
 SMALL_MODEL = 600_000_000  # parameters; a chunk of a larger one takes longer than its launches
 KEPT = 6  # graphs of a model: each holds its buffers and activations on the device
 
@@ -37,7 +38,13 @@ class Graph:
 
     def __init__(self, model: Model, like: State, length: int, captured: bool) -> None:
         self.state = StaticState(like)
-        self.tokens = torch.zeros(like.batch, length, dtype=torch.int64, device=model.device)
+        size, device = (like.batch, length), model.device
+        self.tokens = torch.zeros(size, dtype=torch.int64, device=device)
+        words = model.description.vocab_size if length == 1 else 0
+        self.forbidden = torch.zeros(words, dtype=torch.bool, device=device)  # for `likeliest`
+        self._chosen = torch.zeros(like.batch, 1, dtype=torch.int64, pin_memory=captured)
+        self._done = torch.cuda.Event() if captured else None
+        self._given: int | None = None  # the token that is in `tokens` already
         self.lock = threading.Lock()  # held while a text is in the buffers
         self._position = 0
         self._output: Tensor | None = None
@@ -48,6 +55,7 @@ class Graph:
     def load(self, state: State) -> None:
         self.state.load(state)
         self._position = state.position
+        self._given = None
 
     def store(self, state: State) -> None:
         self.state.store(state, self._position)
@@ -55,6 +63,7 @@ class Graph:
     def __call__(self, model: Model, tokens: Tensor) -> Tensor:
         """Read tokens [B, length]. The result is overwritten by the next call."""
         self.tokens.copy_(tokens, non_blocking=True)
+        self._given = None
         self._position += tokens.shape[1]
         if self._graph is None:
             return self._run(model)
@@ -62,11 +71,34 @@ class Graph:
         assert self._output is not None
         return self._output
 
+    def likeliest(self, model: Model, token: int) -> int:
+        """Read one token of one text; the likeliest after it that is not forbidden.
+
+        Where this is the token given next, it is on the device already.
+        """
+        assert self.tokens.shape == (1, 1)
+        if token != self._given:
+            self.tokens.fill_(token)
+        self._position += 1
+        if self._graph is None or self._done is None:
+            self._run(model)
+        else:
+            self._graph.replay()
+            self._done.record()
+            self._done.synchronize()
+        self._given = int(self._chosen.item())
+        return self._given
+
     def _run(self, model: Model) -> Tensor:
         self.state.begin(self.tokens.shape[1])
         x = model.hidden(self.tokens, self.state)
         self.state.settle()
-        return model.logits(x) if self.tokens.shape[1] == 1 else x
+        if self.tokens.shape[1] > 1:
+            return x
+        logits = model.logits(x)
+        likeliest(logits[:, -1], self.forbidden, self.tokens)
+        self._chosen.copy_(self.tokens, non_blocking=True)
+        return logits
 
     def _capture(self, model: Model) -> None:
         stream = torch.cuda.Stream(model.device)
@@ -126,21 +158,47 @@ def graph_for(model: Model, state: State, length: int) -> Graph | None:
     return kept.by_size[size]
 
 
-@contextmanager
-def decoding(model: Model, state: State) -> Iterator[Step]:
-    """A function that reads one token of each row, [B, 1], and gives the logits [B, 1, V].
+class Decoding:
+    """Reads one token of each row into a state, by a graph or without one."""
 
-    The state has moved when the context is left, and not before. The logits are overwritten by
-    the next call.
+    def __init__(
+        self, model: Model, state: State, graph: Graph | None, forbidden: Collection[int]
+    ) -> None:
+        self._model, self._state, self._graph = model, state, graph
+        words = model.description.vocab_size
+        self._forbidden = torch.zeros(words, dtype=torch.bool, device=model.device)
+        self._forbidden[torch.tensor(sorted(forbidden), dtype=torch.int64)] = True
+        if graph is not None:
+            graph.forbidden.copy_(self._forbidden)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """tokens [B, 1] -> logits [B, 1, V], which the next call overwrites."""
+        if self._graph is None:
+            return self._model(tokens, self._state)
+        return self._graph(self._model, tokens)
+
+    def likeliest(self, token: int) -> int:
+        """Read one token of one text; the likeliest after it that is not forbidden."""
+        if self._graph is not None:
+            return self._graph.likeliest(self._model, token)
+        logits = self._model(torch.tensor([[token]], device=self._model.device), self._state)
+        return int(likeliest_ref(logits[0, -1], self._forbidden))
+
+
+@contextmanager
+def decoding(model: Model, state: State, forbidden: Collection[int] = ()) -> Iterator[Decoding]:
+    """Decode from this state; it has moved when the context is left, and not before.
+
+    `forbidden` tokens are those that `likeliest` never gives.
     """
     graph = graph_for(model, state, 1)
     if graph is None or not graph.lock.acquire(blocking=False):
-        yield lambda tokens: model(tokens, state)
+        yield Decoding(model, state, None, forbidden)
         return
     try:
         graph.load(state)
         try:
-            yield lambda tokens: graph(model, tokens)
+            yield Decoding(model, state, graph, forbidden)
         finally:
             graph.store(state)
     finally:

@@ -24,6 +24,11 @@ class Sampling:
     no_repeat_ngram: int = 0  # n > 0: no n tokens in a row are generated twice
     seed: int = 0
 
+    @property
+    def likeliest(self) -> bool:
+        """Is it always the likeliest token, whatever was generated before?"""
+        return self.temperature <= 0 and self.repetition_penalty == 1 and not self.no_repeat_ngram
+
 
 @torch.inference_mode()
 def prefill(model: Model, state: State, tokens: Sequence[int], chunk: int | None = None) -> Tensor:
@@ -63,15 +68,23 @@ def generate(
     logits = prefill(model, state, prompt)
     made: list[int] = []
     forbidden = torch.tensor(sorted(banned), dtype=torch.long, device=model.device)
-    with decoding(model, state) as step:
+    chosen = -1  # what the device has chosen already, where it alone can
+    with decoding(model, state, banned) as step:
         while len(made) < sampling.max_tokens:
-            logits = logits.index_fill(0, forbidden, -torch.inf) if len(forbidden) else logits
-            token = choose(logits, made, sampling, generator)
+            if made and sampling.likeliest:
+                token = chosen
+            else:
+                logits = logits.index_fill(0, forbidden, -torch.inf) if len(forbidden) else logits
+                token = choose(logits, made, sampling, generator)
             if token in stop:
                 return
             made.append(token)
             yield token
-            if len(made) < sampling.max_tokens:
+            if len(made) == sampling.max_tokens:
+                return
+            if sampling.likeliest:
+                chosen = step.likeliest(token)
+            else:
                 logits = step(torch.tensor([[token]]).to(model.device, non_blocking=True))[0, -1]
 
 

@@ -72,6 +72,24 @@ def test_steps_equal_the_plain_forward_past_the_wrap(direct, model, before, batc
     decode_both(model, before, batch, steps=3 * WINDOW)
 
 
+@torch.inference_mode()
+def test_the_likeliest_token_after_tokens_of_any_origin(direct, model):
+    plain, state = model.initial_state(), model.initial_state()
+    with decoding(model, state, {3}) as step:
+        token = 7
+        for i in range(12):
+            logits = model(torch.tensor([[token]]), plain)[0, -1]
+            logits[3] = -torch.inf
+            expected = int(logits.argmax())
+            if i % 4 == 3:
+                step(torch.tensor([[token]]))
+                token = expected
+            else:
+                assert step.likeliest(token) == expected
+                token = expected if i % 3 else 5
+    assert_same(state, plain)
+
+
 @pytest.mark.parametrize("before", [0, 5, 9, 37])
 @torch.inference_mode()
 def test_fused_steps_equal_the_plain_forward(direct, before):

@@ -1,4 +1,4 @@
-"""Products with one vector against plain formulas, and what a token brings to the first layer."""
+"""Products with one vector against plain formulas, what a token brings, and the likeliest next."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from samba_cli.kernels.dispatch import Backend, force
 from samba_cli.kernels.gemv import gemv, gemv_swiglu
+from samba_cli.kernels.likeliest import likeliest
 from samba_cli.kernels.token_input import token_input, token_rotation
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -83,3 +84,21 @@ def test_what_a_token_brings(device: str, position: int) -> None:
     torch.testing.assert_close(sin[0], angles.sin().float(), rtol=0, atol=1e-6)
     with pytest.raises(ValueError):
         token_input(token.expand(2, 1), table)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("B, V", [(1, 3000), (3, 70)])
+def test_the_likeliest_token(backend: Backend, device: str, B: int, V: int) -> None:
+    logits = normal(B, V, device=device).round(decimals=1)  # many are equal
+    out = torch.zeros(B, 1, dtype=torch.int64, device=device)
+    forbidden = torch.zeros(V, dtype=torch.bool, device=device)
+    for _ in range(5):
+        with force(backend):
+            likeliest(logits, forbidden, out)
+        allowed = logits.masked_fill(forbidden, -torch.inf)
+        for row, token in zip(allowed.tolist(), out[:, 0].tolist(), strict=True):
+            assert token == row.index(max(row))
+        forbidden[out[:, 0]] = True
+    with pytest.raises(ValueError):
+        likeliest(logits, forbidden[1:], out)
