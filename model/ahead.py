@@ -20,7 +20,7 @@ from samba_cli.model.rope import rotation
 from samba_cli.model.static_state import StaticState
 
 _THREADS = 16
-_TOKENS = 256  # the kernels for a chunk are those for any text that is not very short
+_TOKENS = 1024  # the kernels for a chunk are those for any text that is not short
 
 
 def compile_ahead(model: Model) -> int:

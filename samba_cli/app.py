@@ -314,7 +314,7 @@ def config_show() -> Call:
 def doctor(
     as_json: JsonFlag = False,
     warm: Annotated[
-        bool, Option("--warm", help="Compile what the model needs on a GPU, so that ask need not.")
+        bool, Option("--warm", help="Compile what the model needs, so that ask need not.")
     ] = False,
     *,
     model: ModelOptions,

@@ -1,7 +1,8 @@
-"""Doing once what the first command on a GPU would wait for: compiling the kernels of a model.
+"""Doing once what the first command would wait for: compiling the kernels of a model.
 
-Triton keeps what it compiles on disk, for every command after this one. CUDA graphs live in a
-process only: they are captured to see that they can be, and that nothing is left to compile.
+What is compiled is kept on disk, for every command after this one: by Triton for a GPU, by Numba
+for a CPU. CUDA graphs live in a process only: they are captured to see that they can be, and that
+nothing is left to compile.
 """
 
 from __future__ import annotations
@@ -28,32 +29,53 @@ _DECODED = 4  # tokens
 class Warmed:
     """What there was to do."""
 
-    compiled: int  # kernels that were not on disk before
     seconds: float
-    folder: Path | None  # where they are kept; None: nothing is compiled on this device
+    compiled: int = 0  # kernels that were not on disk before
+    folder: Path | None = None  # where those of a GPU are kept
+    loops: bool = False  # those of a CPU were compiled, or loaded
 
     @property
     def sentence(self) -> str:
+        if self.loops:
+            return f"the loops for this CPU are compiled, ready in {self.seconds:.1f} s"
         if self.folder is None:
-            return "nothing to do: on a CPU nothing is compiled"
+            return "nothing to do: on this CPU nothing is compiled"
         new = f"{count_text(self.compiled)} kernels compiled" if self.compiled else "nothing new"
         return f"{new} in {self.seconds:.1f} s, kept in {self.folder}"
 
 
 def warm(session: Session) -> Warmed:
     """Run every kind of forward that reading, scoring and answering make. Text plays no part."""
-    from samba_cli.kernels.dispatch import backend_for
+    import torch
+
+    from samba_cli.kernels.dispatch import backend_for, compiles
 
     start = time.monotonic()
     model = session.model
-    if backend_for(model.backbone.embeddings.weight) != "triton":
-        return Warmed(0, 0.0, None)
+    here = torch.empty(0, dtype=model.dtype, device=model.device)
+    if backend_for(here) != "triton":
+        if not compiles(here):
+            return Warmed(0.0)
+        _chunk_and_token(model)
+        return Warmed(time.monotonic() - start, loops=True)
     folder = _cache_folder()
     before = _kernels(folder)
     _read(model)
     _score(model)
     _write(model)
-    return Warmed(_kernels(folder) - before, time.monotonic() - start, folder)
+    return Warmed(time.monotonic() - start, _kernels(folder) - before, folder)
+
+
+def _chunk_and_token(model: Model) -> None:
+    """All loops of a CPU: those for many tokens, and those for one."""
+    import torch
+
+    from samba_cli.kernels.dispatch import COMPILED_TOKENS
+
+    state = model.initial_state()
+    with torch.inference_mode():
+        for length in (COMPILED_TOKENS, 1):
+            model(torch.zeros(1, length, dtype=torch.long), state, torch.zeros(1, dtype=torch.long))
 
 
 def _read(model: Model) -> None:
