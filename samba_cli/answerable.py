@@ -61,8 +61,14 @@ def judge_all(
     for some, all_of_it in zip(chosen, found, strict=True):
         values = {one.stored.id: next(nothing) for one in some}
         order = reordered(all_of_it, values)
-        judged.append(Judged(order, probability(features(order, values, passages))))
+        chance = probability(features(order, values, passages)) if _near(order) else 0.0
+        judged.append(Judged(order, chance))
     return judged
+
+
+def _near(found: Sequence[Scored]) -> bool:
+    """Whether any passage is about the question at all: by its mark, or by one word."""
+    return any(one.mark >= 0 or one.coverage > 0 for one in found)
 
 
 def log_nothing(

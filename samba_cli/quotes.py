@@ -61,7 +61,7 @@ def evidence(
     return Evidence(
         stored.id, passage.document, found.char_start, found.char_end, found.text,
         passage.page_start, passage.page_end, found.line_start, found.line_end, passage.heading,
-        score, verified, *_commit(passage, found),
+        score, verified, *_commit(passage, found), passage.char_start, passage.char_end,
     )  # fmt: skip
 
 

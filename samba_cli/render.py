@@ -17,6 +17,7 @@ from samba_cli.units import bytes_text, count_text, rate_text
 
 ABSENT = "The text does not say."
 _QUOTE, _SHORT_QUOTE = 400, 90  # characters shown; --json has the whole quote
+_MOST_PLACES = 3  # shown under an answer; --json has all
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,14 @@ def answer_text(answer: Answer, style: Style, with_question: bool = False) -> st
         lines.append("")
         if not answer.found:
             lines.append("Nearest places:")
-        lines += [_evidence_text(evidence, style) for evidence in answer.evidence]
+        lines += [_evidence_text(evidence, style) for evidence in _shown(answer)]
     return "\n".join(lines)
+
+
+def _shown(answer: Answer) -> Sequence[Evidence]:
+    """The few places a person will look at: those that hold the answer word for word go first."""
+    ordered = sorted(answer.evidence, key=lambda evidence: not evidence.verified)
+    return ordered[:_MOST_PLACES]
 
 
 def _evidence_text(evidence: Evidence, style: Style) -> str:

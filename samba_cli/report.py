@@ -153,6 +153,8 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "line_end": evidence.line_end,
         "char_start": evidence.char_start,
         "char_end": evidence.char_end,
+        "passage_start": evidence.passage_start,
+        "passage_end": evidence.passage_end,
         "heading": evidence.heading,
         "commit": evidence.commit,
         "date": evidence.date,

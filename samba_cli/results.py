@@ -58,6 +58,8 @@ class Evidence:
     verified: bool = False  # the answer (or sentence) itself stands in this quote's passage
     commit: str | None = None  # of a log or patch: the short name of the commit
     date: str | None = None  # and its day, YYYY-MM-DD
+    passage_start: int | None = None  # of the whole passage, in the document's text
+    passage_end: int | None = None
 
     @property
     def location(self) -> str:
