@@ -80,10 +80,12 @@ class Graph:
         if token != self._given:
             self.tokens.fill_(token)
         self._position += 1
-        if self._graph is None or self._done is None:
+        if self._graph is None:
             self._run(model)
         else:
             self._graph.replay()
+        self._chosen.copy_(self.tokens, non_blocking=True)
+        if self._done is not None:
             self._done.record()
             self._done.synchronize()
         self._given = int(self._chosen.item())
@@ -97,7 +99,6 @@ class Graph:
             return x
         logits = model.logits(x)
         likeliest(logits[:, -1], self.forbidden, self.tokens)
-        self._chosen.copy_(self.tokens, non_blocking=True)
         return logits
 
     def _capture(self, model: Model) -> None:
