@@ -8,19 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from samba_cli.kernels import compiled as loops
 from samba_cli.kernels import dispatch
 from samba_cli.kernels.causal_conv1d import causal_conv1d
-from samba_cli.kernels.causal_conv1d_compiled import causal_conv1d_compiled
 from samba_cli.kernels.dispatch import compiled, force
 from samba_cli.kernels.rms_norm import rms_norm
-from samba_cli.kernels.rms_norm_compiled import rms_norm_compiled
 from samba_cli.kernels.rotate import rotate
-from samba_cli.kernels.rotate_compiled import rotate_compiled
 from samba_cli.kernels.selective_scan import selective_scan
-from samba_cli.kernels.selective_scan_compiled import selective_scan_compiled
 from samba_cli.kernels.swiglu import gated
-from samba_cli.kernels.swiglu_compiled import gated_compiled
+
+pytest.importorskip("numba")
+
+from samba_cli.kernels import compiled as loops  # noqa: E402
+from samba_cli.kernels.causal_conv1d_compiled import causal_conv1d_compiled  # noqa: E402
+from samba_cli.kernels.rms_norm_compiled import rms_norm_compiled  # noqa: E402
+from samba_cli.kernels.rotate_compiled import rotate_compiled  # noqa: E402
+from samba_cli.kernels.selective_scan_compiled import selective_scan_compiled  # noqa: E402
+from samba_cli.kernels.swiglu_compiled import gated_compiled  # noqa: E402
 
 DTYPES = [(torch.float32, 2e-6), (torch.bfloat16, 4e-3)]
 both = pytest.mark.parametrize("dtype, bound", DTYPES)
