@@ -25,6 +25,9 @@ from samba_cli.text_match import STOP_WORDS, sentences, stem, words
 Values = npt.NDArray[np.float64]
 
 LEAST_WORDS = 4  # of a unit that may stand in a summary
+# A question of which no unit has this share, by weight, is a wish ("summarize the visit"): it says
+# nothing about the text.
+ABOUT = 0.2
 REPEATED = 0.15  # what a unit loses when all its words were said, in units of its worth
 _CONSIDERED = 400  # units that may be chosen: those of most worth
 # A line of so many characters is taken for one of hard-wrapped text: its break ends no sentence.
@@ -136,11 +139,15 @@ def choose_units(
 
 def features(found: Sequence[Unit], length: int, question: str = "") -> Values:
     """[n, F]: what is said of each unit, alone and times what is said of the whole task."""
-    base = np.concatenate([_places(found), _forms(found), _contents(found, question)], 1)
+    asked = _asked(found, question)
+    about = float(asked[:, 1].max() >= ABOUT)
+    places = _places(found)
+    places[:, -1] *= about  # the mark for the question
+    base = np.concatenate([places, _forms(found), _contents(found), asked * about], 1)
     central = (base - base.mean(0)) / (base.std(0) + 1e-3)
     base = np.concatenate([base, central[:, _RELATIVE]], 1)
     turns = sum(bool(_SPEAKER.match(one.text)) for one in found) / len(found)
-    task = np.array([turns, log(max(length, 1)), float(bool(question.strip()))])
+    task = np.array([turns, log(max(length, 1)), about])
     rows = [base, *(base * value for value in task)]
     whole = np.array([1.0, log(len(found)), *task])
     return np.concatenate([*rows, np.broadcast_to(whole, (len(found), len(whole)))], 1)
@@ -185,8 +192,8 @@ def _forms(found: Sequence[Unit]) -> Values:
     return np.array(rows, np.float64)
 
 
-def _contents(found: Sequence[Unit], question: str) -> Values:
-    """How the words of each unit stand to those of its document and of the question."""
+def _contents(found: Sequence[Unit]) -> Values:
+    """How the words of each unit stand to those of its document."""
     stems = [[s for s in one.stems if s not in _stops()] for one in found]
     counts: dict[int, Counter[str]] = defaultdict(Counter)
     spread: dict[int, Counter[str]] = defaultdict(Counter)
@@ -199,9 +206,8 @@ def _contents(found: Sequence[Unit], question: str) -> Values:
         if len(opening[one.document]) < 4:
             opening[one.document].append(set(own))
     total = {document: max(c.total(), 1) for document, c in counts.items()}
-    asked = _asked(found, stems, question)
     rows = []
-    for i, (one, own) in enumerate(zip(found, stems, strict=True)):
+    for one, own in zip(found, stems, strict=True):
         tf, df = counts[one.document], spread[one.document]
         mine, title = set(own), opening[one.document][0]
         lead = set().union(*opening[one.document])
@@ -212,18 +218,17 @@ def _contents(found: Sequence[Unit], question: str) -> Values:
             100 * sum(tf[s] for s in own) / max(len(own), 1) / total[one.document],
             sum(df[s] for s in mine) / size[one.document] / many**0.5,
             len(mine & title) / many, len(mine & lead) / many,
-            len(mine & title) / max(len(title), 1), len(own) / max(len(one.stems), 1), *asked[i],
+            len(mine & title) / max(len(title), 1), len(own) / max(len(one.stems), 1),
         ))  # fmt: skip
     return np.array(rows, np.float64)
 
 
-def _asked(
-    found: Sequence[Unit], stems: Sequence[Sequence[str]], question: str
-) -> npt.NDArray[np.float64]:
+def _asked(found: Sequence[Unit], question: str) -> Values:
     """[n, 4]: BM25 of each unit for the question, the share of it, BM25 around, and of the passage.
 
     The first, third and last are scaled to a maximum of 1; all are 0 without a question.
     """
+    stems = [[s for s in one.stems if s not in _stops()] for one in found]
     wanted = _content(tuple(stem(word) for word in words(question)))
     result = np.zeros((len(found), 4))
     if not wanted:
