@@ -1,4 +1,4 @@
-"""Bits per byte on held-out text, and by position on documents laid end to end, state carried.
+"""Bits per byte on held-out text, each document from a fresh state. By position: `positions`.
 
 python -m training.measure_text --model model/weights --text TEXT/heldout.jsonl.zst
 """
@@ -40,15 +40,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--chunk", type=int, default=4096)
     parser.add_argument("--documents", type=int, help="only every so many-th of them")
-    parser.add_argument("--long", type=int, default=0, help="also by position, to so many tokens")
-    parser.add_argument("--kind", default="book", help="the kind of document joined for --long")
     args = parser.parse_args()
     model = load_checkpoint(args.model, args.device)
     tokenizer = Tokenizer.load(args.model)
     end = tokenizer.control["<|end|>"]
     nats: dict[str, float] = defaultdict(float)
     size: dict[str, int] = defaultdict(int)
-    joined: list[int] = [end]
     for record in list(read_shard(args.text))[:: args.documents or 1]:
         body = tokenizer.encode(record["text"])
         head = tokenizer.encode_prompt(prompts.render("read_document", name=record["title"]))
@@ -58,19 +55,11 @@ def main() -> None:
             given -= len(loss)
         nats[record["kind"]] += total
         size[record["kind"]] += len(record["text"].encode())
-        if record["kind"] == args.kind and len(joined) < args.long:
-            joined += [*head, *body, end]
-    report: dict[str, object] = {
+    report = {
         "bits_per_byte": round(sum(nats.values()) / math.log(2) / sum(size.values()), 4),
         "by_kind": {k: round(nats[k] / math.log(2) / size[k], 4) for k in sorted(nats)},
         "bytes": sum(size.values()),
     }
-    if args.long:
-        edges = [4096 << i for i in range(20) if 4096 << i <= len(joined)]
-        curve = torch.cat(list(losses(model, joined[: args.long + 1], args.chunk))).double().cpu()
-        report["perplexity_by_position"] = {
-            str(edge): round(math.exp(curve[edge // 2 : edge].mean().item()), 3) for edge in edges
-        }
     print(json.dumps(report))
 
 
