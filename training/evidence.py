@@ -119,10 +119,10 @@ def section(passkey: Report | None, positions: Report | None) -> str:
     """What goes into a page, with the commands behind it."""
     blocks = []
     if passkey is not None:
-        asked = " ".join(
-            f"{len(passkey[test]['seeds'])} seeds {name}"
-            + (f", {passkey[test]['left_out']} texts left out for lack of time;"
-               if passkey[test]["left_out"] else ";")
+        seeds = "; ".join(
+            f"{name}: {len(passkey[test]['seeds'])}"
+            + (f", {passkey[test]['left_out']} texts left out for lack of time"
+               if passkey[test]["left_out"] else "")
             for test, name in _TESTS.items() if test in passkey
         )  # fmt: skip
         blocks.append(
@@ -130,7 +130,8 @@ def section(passkey: Report | None, positions: Report | None) -> str:
             "held-out documents laid end to end, and asked for. Through the program: as "
             "`samba ask` does. From the state alone: right after reading, with nothing found or "
             "shown again. "
-            f"On {passkey['device']}; {asked} weights {passkey['model_sha256'][:12]}."
+            f"On {passkey['device']}, weights {passkey['model_sha256'][:12]}. Seeds, each with its "
+            f"own texts and numbers: {seeds}."
         )
         blocks.append(passkey_tables(passkey))
     if positions is not None:
@@ -164,7 +165,7 @@ def draw_passkey(report: Report, path: Path) -> None:
             [r / a if a else float("nan") for r, a in zip(right, asked, strict=True)]
             for right, asked in zip(part["right"], part["asked"], strict=True)
         ]
-        axis.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+        axis.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto", alpha=0.7)
         for y, row in enumerate(shares):
             for x, value in enumerate(row):
                 if value == value:
