@@ -71,6 +71,7 @@ def cuda_scan_for(
     B: Tensor,
     C: Tensor,
     z: Tensor | None,
+    *,
     gradients: bool = False,
 ) -> bool:
     """Does the CUDA source take these inputs here? `SAMBA_SCAN=auto|cuda|triton` overrides.
