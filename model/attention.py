@@ -128,4 +128,4 @@ def leave_uncompiled() -> None:
     import: torch.compile takes as long to import as everything else together.
     """
     global attend
-    attend = torch.compiler.disable(attend)
+    attend = torch.compiler.disable(attend)  # pyright: ignore[reportAssignmentType]
