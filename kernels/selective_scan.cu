@@ -4,11 +4,9 @@
 // exponential is computed once. Per token and state that is 1 ex2 and 4 floating-point operations
 // (dt A, dt u B, h, C h); only the addition to h waits for the token before.
 //
-// Two kinds of warps share a block of WIDTH channels, so that neither waits for memory:
+// Two kinds of warps share a block of WIDTH channels, so that the scan waits for nothing:
 //   scanning warps read dt, dt u, B and C of a tile from shared memory and leave y there;
-//   helping warps make dt of the next tile, turn y of the last one into the gated output, and have
-//   the tile after next on its way to their registers.
-// One barrier a tile separates them; everything in shared memory exists twice.
+//   helping warps make dt of the tiles to come, and the gated output from y of those that are done.
 //
 // Where batch and channels do not fill the device, time is cut into segments: `scan_ends` takes
 // each from a zero state, `scan` starts from what the segments before it add up to.
@@ -24,57 +22,54 @@ struct Arguments {
     int64 whole;  // rows of u, delta, z, y (bit 0), of B and C (bit 1) are read 16 bytes at a time
 };
 
-struct __align__(16) Shared {
-    float2 dt[2][TILE][WIDTH];           // dt, dt u
-    float BC[2][TILE][2 * STATES];
-    float y[2][TILE][Y_ROW];
+struct __align__(16) Tile {
+    float2 dt[TILE][DT_ROW];  // dt, dt u
+    float y[TILE][Y_ROW];
+    element BC[TILE][BC_ROW];
+    Row u[HELPERS], z[HELPERS];  // every helper's own
+};
+
+struct Shared {
+    Tile tiles[STAGES];
+    Ring ring;
 };
 
 struct Step {
     float2 dt;
-    float B[OWN], C[OWN];
+    Words BC;
 };
 
-template <bool OUTPUT>
-__device__ __forceinline__ void fetch(const Shared &s, int at, int t, int channel, int q,
+__device__ __forceinline__ void fetch(const Tile &tile, int t, int channel, int q,
                                       Step (&step)[STEPS]) {
 #pragma unroll
     for (int j = 0; j < STEPS; ++j) {
-        step[j].dt = s.dt[at][t + j][channel];
-        const float *row = &s.BC[at][t + j][q * OWN];
-#pragma unroll
-        for (int n = 0; n < OWN; ++n) {
-            step[j].B[n] = row[n];
-            if (OUTPUT) step[j].C[n] = row[STATES + n];
-        }
+        step[j].dt = tile.dt[t + j][channel];
+        step[j].BC = *reinterpret_cast<const Words *>(&tile.BC[t + j][q * 2 * OWN]);
     }
 }
 
 // STEPS tokens: the states go on, and lane q of a channel leaves y of the tokens q, q + LANES, ...
 template <bool OUTPUT>
-__device__ __forceinline__ void advance(Shared &s, int at, int t, int channel, int q,
+__device__ __forceinline__ void advance(Tile &tile, int t, int channel, int q,
                                         const Step (&step)[STEPS], const float (&rate)[OWN],
                                         float (&h)[OWN], float &elapsed) {
-    float decay[STEPS][OWN];
-#pragma unroll
-    for (int j = 0; j < STEPS; ++j)
-#pragma unroll
-        for (int n = 0; n < OWN; ++n) decay[j][n] = exp2_fast(step[j].dt.x * rate[n]);
 #pragma unroll
     for (int first = 0; first < STEPS; first += LANES) {
         float part[LANES];
 #pragma unroll
         for (int j = 0; j < LANES; ++j) {
             const Step &now = step[first + j];
+            float BC[2 * OWN];
+            widen_own(now.BC.x, BC);
             part[j] = 0.0f;
 #pragma unroll
             for (int n = 0; n < OWN; ++n) {
-                h[n] = fmaf(decay[first + j][n], h[n], now.dt.y * now.B[n]);
-                if (OUTPUT) part[j] = fmaf(h[n], now.C[n], part[j]);
+                h[n] = fmaf(exp2_fast(now.dt.x * rate[n]), h[n], now.dt.y * BC[n]);
+                if (OUTPUT) part[j] = fmaf(h[n], BC[OWN + n], part[j]);
             }
             if (!OUTPUT) elapsed += now.dt.x;
         }
-        if (OUTPUT) s.y[at][t + first + q][channel] = sum_over_lanes<LANES, 1>(part, q);
+        if (OUTPUT) tile.y[t + first + q][channel] = sum_over_lanes<LANES, 1>(part, q);
     }
 }
 
@@ -82,7 +77,7 @@ template <bool OUTPUT>
 __device__ __forceinline__ void scan_tiles(Shared &s, const Arguments &a, int64 b, int64 from,
                                            int tiles, int64 first_channel) {
     int q = threadIdx.x % LANES, channel = threadIdx.x / LANES;
-    int64 e = first_channel + channel;
+    int64 e = first_channel + channel, chunks = (a.length + CHUNK - 1) / CHUNK;
     bool inside = e < a.channels;
     float rate[OWN], h[OWN], elapsed = 0.0f;
 #pragma unroll
@@ -100,29 +95,35 @@ __device__ __forceinline__ void scan_tiles(Shared &s, const Arguments &a, int64 
 #pragma unroll
             for (int n = 0; n < OWN; ++n) h[n] = fmaf(exp2_fast(sum * rate[n]), h[n], end[n]);
         }
-    __syncthreads();  // the first tile is ready
 
+    Step now[STEPS], next[STEPS];
+    await(&s.ring.full[0], 0);
+    fetch(s.tiles[0], 0, channel, q, now);
+    int stage = 0, parity = 0;
     for (int i = 0; i < tiles; ++i) {
-        int at = i & 1;
-        Step now[STEPS], next[STEPS];
-        fetch<OUTPUT>(s, at, 0, channel, q, now);
+        Tile &tile = s.tiles[stage];
+        barrier *done = &s.ring.done[stage];
+        if (++stage == STAGES) stage = 0, parity ^= 1;
 #pragma unroll
         for (int t = 0; t < TILE; t += STEPS) {
             if (OUTPUT && t % CHUNK == 0 && a.kept && inside) {
                 int64 chunk = (from + (int64)i * TILE + t) / CHUNK;
-                int64 chunks = (a.length + CHUNK - 1) / CHUNK;
-                if (chunk < chunks) {
-                    float *to = a.kept + ((b * chunks + chunk) * STATES + q * OWN) * a.channels + e;
+                float *to = a.kept + ((b * chunks + chunk) * STATES + q * OWN) * a.channels + e;
 #pragma unroll
-                    for (int n = 0; n < OWN; ++n) to[n * a.channels] = h[n];
-                }
+                for (int n = 0; n < OWN; ++n)
+                    if (chunk < chunks) to[n * a.channels] = h[n];
             }
-            if (t + STEPS < TILE) fetch<OUTPUT>(s, at, t + STEPS, channel, q, next);
-            advance<OUTPUT>(s, at, t, channel, q, now, rate, h, elapsed);
+            if (t + STEPS < TILE) {
+                fetch(tile, t + STEPS, channel, q, next);
+            } else if (i + 1 < tiles) {
+                await(&s.ring.full[stage], parity);
+                fetch(s.tiles[stage], 0, channel, q, next);
+            }
+            advance<OUTPUT>(tile, t, channel, q, now, rate, h, elapsed);
 #pragma unroll
             for (int j = 0; j < STEPS; ++j) now[j] = next[j];
         }
-        __syncthreads();
+        arrive(done);
     }
 
     if (!inside) return;
@@ -136,16 +137,11 @@ __device__ __forceinline__ void scan_tiles(Shared &s, const Arguments &a, int64 
     }
 }
 
-// One token's 8 channels, and 8 of the 32 numbers of B and C of a token.
-struct Ahead {
-    Row u, delta, z, BC;
-};
-
 template <bool OUTPUT>
 __device__ __forceinline__ void help_tiles(Shared &s, const Arguments &a, int64 b, int64 from,
                                            int64 to, int tiles, int64 first_channel) {
     int helper = threadIdx.x - WARPS * 32;
-    int row = helper / (WIDTH / 8), column = helper % (WIDTH / 8) * 8;
+    int row = helper / WIDTH * 8 + helper % 8, column = helper / 8 % (WIDTH / 8) * 8;
     int64 e = first_channel + column;
     int count = (int)(a.channels - e < 8 ? a.channels - e : 8);
     bool whole = (a.whole & 1) && count == 8;
@@ -157,61 +153,54 @@ __device__ __forceinline__ void help_tiles(Shared &s, const Arguments &a, int64 
         bias[j] = a.bias && j < count ? a.bias[e + j] : 0.0f;
         skip[j] = a.D && j < count ? a.D[e + j] : 0.0f;
     }
-    const int rounds = (4 * TILE + HELPERS - 1) / HELPERS;  // rows of 8 numbers of B and C
-    Ahead next = {no_row(), no_row(), no_row(), no_row()};
-    Row rows[rounds];
+    const int rounds = (4 * TILE + HELPERS - 1) / HELPERS;  // 8 numbers of B or C of a token each
+    Row next_u = no_row(), next_delta = no_row(), next_z = no_row(), next_BC[rounds];
 
     auto read = [&](int tile) {
         int64 t = from + (int64)tile * TILE + row;
-        next.u = next.delta = next.z = no_row();
         if (t < to && count > 0) {
-            next.u = read_row(u + t * a.u_t, a.u_e, count, whole);
-            next.delta = read_row(delta + t * a.d_t, a.d_e, count, whole);
-            if (OUTPUT && a.z) next.z = read_row(z + t * a.z_t, a.z_e, count, whole);
+            next_u = read_row(u + t * a.u_t, a.u_e, count, whole);
+            next_delta = read_row(delta + t * a.d_t, a.d_e, count, whole);
+            if (OUTPUT && a.z) next_z = read_row(z + t * a.z_t, a.z_e, count, whole);
         }
 #pragma unroll
         for (int i = 0; i < rounds; ++i) {
-            int item = helper + i * HELPERS, part = item % 4;
-            int64 at = from + (int64)tile * TILE + item / 4;
-            rows[i] = no_row();
-            if (item / 4 < TILE && at < to && (OUTPUT || part < 2)) {
+            int item = helper + i * HELPERS, token = item / 32 * 8 + item % 8, part = item / 8 % 4;
+            int64 at = from + (int64)tile * TILE + token;
+            next_BC[i] = no_row();
+            if (token < TILE && at < to && (OUTPUT || part < 2)) {
                 const element *line = part < 2 ? a.B + b * a.B_b + at * a.B_t
                                                : a.C + b * a.C_b + at * a.C_t;
-                rows[i] = read_row(line + part % 2 * 8, 1, 8, (a.whole & 2) != 0);
+                next_BC[i] = read_row(line + part % 2 * 8, 1, 8, (a.whole & 2) != 0);
             }
         }
     };
-    auto prepare = [&](int tile) {
-        int at = tile & 1;
-        bool present = from + (int64)tile * TILE + row < to;
+    auto prepare = [&](Tile &tile, int index) {
+        bool present = from + (int64)index * TILE + row < to;
         float x[8], dt[8];
-        widen_row(next.u, x);
-        widen_row(next.delta, dt);
-        float4 *line = reinterpret_cast<float4 *>(&s.dt[at][row][column]);
+        widen_row(next_u, x);
+        widen_row(next_delta, dt);
+        if (OUTPUT) tile.u[helper] = next_u, tile.z[helper] = next_z;
 #pragma unroll
         for (int j = 0; j < 8; ++j) dt[j] = present ? softplus(dt[j] + bias[j]) : 0.0f;
+        float4 *line = reinterpret_cast<float4 *>(&tile.dt[row][column]);
 #pragma unroll
         for (int j = 0; j < 8; j += 2)
             line[j / 2] = make_float4(dt[j], dt[j] * x[j], dt[j + 1], dt[j + 1] * x[j + 1]);
 #pragma unroll
         for (int i = 0; i < rounds; ++i) {
-            int item = helper + i * HELPERS;
-            if (item / 4 >= TILE) continue;
-            float values[8];
-            widen_row(rows[i], values);
-            float4 *to4 = reinterpret_cast<float4 *>(&s.BC[at][item / 4][item % 4 * 8]);
-            to4[0] = make_float4(values[0], values[1], values[2], values[3]);
-            to4[1] = make_float4(values[4], values[5], values[6], values[7]);
+            int item = helper + i * HELPERS, token = item / 32 * 8 + item % 8;
+            if (token < TILE) put_own(tile.BC[token], item / 8 % 4, next_BC[i]);
         }
     };
-    auto finish = [&](int tile, const Row &u_row, const Row &z_row) {
-        int64 t = from + (int64)tile * TILE + row;
+    auto finish = [&](const Tile &tile, int index) {
+        int64 t = from + (int64)index * TILE + row;
         if (t >= to || count <= 0) return;
-        const float4 *line = reinterpret_cast<const float4 *>(&s.y[tile & 1][row][column]);
+        const float4 *line = reinterpret_cast<const float4 *>(&tile.y[row][column]);
         float4 low = line[0], high = line[1];
         float y[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}, x[8], gate[8];
-        widen_row(u_row, x);
-        widen_row(z_row, gate);
+        widen_row(tile.u[helper], x);
+        widen_row(tile.z[helper], gate);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             y[j] = fmaf(skip[j], x[j], y[j]);
@@ -221,20 +210,20 @@ __device__ __forceinline__ void help_tiles(Shared &s, const Arguments &a, int64 
     };
 
     read(0);
-    prepare(0);
-    Row u_now = next.u, z_now = next.z, u_before = no_row(), z_before = no_row();
-    if (tiles > 1) read(1);
-    __syncthreads();
-    for (int i = 0; i < tiles; ++i) {
-        if (i + 1 < tiles) prepare(i + 1);
-        Row u_next = next.u, z_next = next.z;
-        if (i + 2 < tiles) read(i + 2);
-        if (OUTPUT && i > 0) finish(i - 1, u_before, z_before);
-        u_before = u_now, z_before = z_now;
-        u_now = u_next, z_now = z_next;
-        __syncthreads();
+    int stage = 0, parity = 1;
+    for (int i = 0; i < tiles + STAGES; ++i) {
+        Tile &tile = s.tiles[stage];
+        if (i >= STAGES && i - STAGES < tiles) {
+            await(&s.ring.done[stage], parity);
+            if (OUTPUT) finish(tile, i - STAGES);
+        }
+        if (i < tiles) {
+            prepare(tile, i);
+            arrive(&s.ring.full[stage]);
+            if (i + 1 < tiles) read(i + 1);
+        }
+        if (++stage == STAGES) stage = 0, parity ^= 1;
     }
-    if (OUTPUT) finish(tiles - 1, u_before, z_before);
 }
 
 template <bool OUTPUT>
@@ -246,6 +235,7 @@ __device__ __forceinline__ void scan_segment(const Arguments &a) {
     int64 from = (int64)blockIdx.y * a.segment;
     int64 to = from + a.segment < a.length ? from + a.segment : a.length;
     int tiles = (int)((to - from + TILE - 1) / TILE);
+    start_ring(s.ring);
     if (threadIdx.x < WARPS * 32)
         scan_tiles<OUTPUT>(s, a, b, from, tiles, first_channel);
     else

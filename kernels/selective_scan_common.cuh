@@ -3,7 +3,7 @@
 //
 // Macros set by the compiler's command line: TYPE (0 float, 1 bfloat16, 2 float16), LANES (threads
 // that share a channel's 16 states), WARPS (that scan), TILE (tokens that are handed over at once),
-// STAGES (tiles in shared memory, of the backward), RESIDENT (blocks on a multiprocessor).
+// STAGES (tiles in shared memory), RESIDENT (blocks on a multiprocessor).
 
 typedef long long int64;
 typedef unsigned int uint32;

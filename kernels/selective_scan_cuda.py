@@ -25,8 +25,8 @@ class Plan(NamedTuple):
 
     lanes: int = 4
     warps: int = 4
-    tile: int = 64
-    stages: int = 2
+    tile: int = 32
+    stages: int = 4
     resident: int = 1
 
     @property
@@ -37,14 +37,14 @@ class Plan(NamedTuple):
     def threads(self) -> int:
         return self.warps * 32 + self.tile * self.channels // 8
 
-    def shared_bytes(self) -> int:
+    def shared_bytes(self, dtype: torch.dtype) -> int:
         """The size of `Shared` in selective_scan.cu."""
-        y_row = self.channels + max(4, 32 // self.lanes)
-        return 2 * self.tile * 4 * (2 * self.channels + 2 * STATES + y_row)
+        row = 8 * (self.channels + 2) + 4 * (self.channels + max(4, 32 // self.lanes))
+        row += 2 * STATES * dtype.itemsize + 16 + 2 * self.channels * dtype.itemsize
+        return self.stages * (self.tile * row + 16)
 
 
-DEFAULT = Plan()  # measured on an H200, as is the next
-MANY_BLOCKS = Plan(tile=32)  # two blocks on a multiprocessor hide what longer tiles do
+DEFAULT = Plan()
 
 
 @cache
@@ -61,28 +61,20 @@ def macros(plan: Plan, dtype: torch.dtype) -> dict[str, int]:
 @cache
 def kernel(name: str, plan: Plan, dtype: torch.dtype, device: int) -> Kernel:
     source = read_source("selective_scan.cu")
-    return load_kernel(source, name, macros(plan, dtype), device, plan.shared_bytes())
+    return load_kernel(source, name, macros(plan, dtype), device, plan.shared_bytes(dtype))
 
 
 def cuda_scan_for(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    z: Tensor | None,
-    *,
-    gradients: bool = False,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, z: Tensor | None
 ) -> bool:
     """Does the CUDA source take these inputs here? `SAMBA_SCAN=auto|cuda|triton` overrides.
 
-    Gradients of float32 inputs stay with Triton, whose sums over long texts are more exact.
     Raises ValueError for an unknown name, or where `cuda` is asked for and cannot run.
     """
     choice = os.environ.get("SAMBA_SCAN", "auto")
     if choice not in ("auto", "cuda", "triton"):
         raise ValueError(f"SAMBA_SCAN must be auto, cuda or triton, not {choice!r}")
-    if choice == "triton" or (gradients and u.dtype == torch.float32):
+    if choice == "triton":
         return False
     same = all(x is None or x.dtype == u.dtype for x in (delta, B, C, z))
     fits = u.is_cuda and A.shape[1] == STATES and same and u.dtype in TYPES
@@ -151,15 +143,12 @@ def scan_forward(
     state: Tensor | None,
     keep: bool,
     segment: int | None = None,
-    plan: Plan | None = None,
+    plan: Plan = DEFAULT,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `selective_scan_triton.scan_forward` returns, from the same arguments."""
     batch, length, channels = u.shape
     device = u.device.index
     B, C = (x if x.stride(2) == 1 else x.contiguous() for x in (B, C))
-    if plan is None:
-        full = batch * -(-channels // DEFAULT.channels) > 2 * multiprocessors(device)
-        plan = MANY_BLOCKS if full else DEFAULT
     blocks = batch * -(-channels // plan.channels)
     segment = segment_length(length, blocks, plan, device) if segment is None else segment
     segments = -(-length // segment)
