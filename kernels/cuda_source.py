@@ -1,6 +1,6 @@
 """CUDA sources compiled at first use, by the NVRTC that PyTorch brings along: no toolkit is needed.
 
-The machine code is kept in the user's cache folder, under a name that follows from the source, the
+The machine code is kept beside what Triton compiles, under a name that follows from the source, the
 options and the compiler: later processes load it. Only NVRTC's and the driver's C interfaces are
 used. Where one of them is missing, `Unavailable` says so and the caller takes another path.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from samba_cli.folders import cache_folder
+from samba_cli.kernels.compiled_cache import compiled_cache
 
 _SHARED_BYTES = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
@@ -89,7 +89,7 @@ def _module(
 
 
 def machine_code_of(source: str, macros: Mapping[str, int], capability: tuple[int, int]) -> bytes:
-    """A cubin, from the cache folder or from NVRTC. Needs no GPU. Raises Unavailable."""
+    """A cubin, from the cache or from NVRTC. Needs no GPU. Raises Unavailable."""
     nvrtc = _nvrtc()
     options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--ftz=true"]
     options += ["--std=c++17", *(f"-D{k}={v}" for k, v in sorted(macros.items()))]
@@ -97,7 +97,7 @@ def machine_code_of(source: str, macros: Mapping[str, int], capability: tuple[in
     nvrtc.nvrtcVersion(ctypes.byref(version[0]), ctypes.byref(version[1]))
     words = [source, *options, f"{version[0].value}.{version[1].value}"]
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:32]
-    path = cache_folder() / "kernels" / f"{key}.cubin"
+    path = compiled_cache() / key / "kernel.cubin"
     with contextlib.suppress(OSError):
         return path.read_bytes()
     machine_code = _compile(nvrtc, source, options)

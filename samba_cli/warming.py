@@ -1,13 +1,12 @@
 """Doing once what the first command would wait for: compiling the kernels of a model.
 
-What is compiled is kept on disk, for every command after this one: by Triton for a GPU, by Numba
-for a CPU. CUDA graphs live in a process only: they are captured to see that they can be, and that
-nothing is left to compile.
+What is compiled is kept on disk, for every command after this one: for a GPU where Triton keeps
+its own, for a CPU by Numba. CUDA graphs live in a process only: they are captured to see that they
+can be, and that nothing is left to compile.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,7 @@ def warm(session: Session) -> Warmed:
     """Run every kind of forward that reading, scoring and answering make. Text plays no part."""
     import torch
 
+    from samba_cli.kernels.compiled_cache import compiled_cache
     from samba_cli.kernels.dispatch import backend_for, compiles
 
     start = time.monotonic()
@@ -58,7 +58,7 @@ def warm(session: Session) -> Warmed:
             return Warmed(0.0)
         _chunk_and_token(model)
         return Warmed(time.monotonic() - start, loops=True)
-    folder = _cache_folder()
+    folder = compiled_cache()
     before = _kernels(folder)
     _read(model)
     _score(model)
@@ -116,12 +116,6 @@ def _write(model: Model) -> None:
         how = Sampling(max_tokens=_DECODED, no_repeat_ngram=8)
         for _ in generate(model, model.initial_state(), [0] * length, how, banned={1}):
             pass
-
-
-def _cache_folder() -> Path:
-    """Where Triton keeps what it compiled, by its own environment variables."""
-    home = Path(os.environ.get("TRITON_HOME") or Path.home())
-    return Path(os.environ.get("TRITON_CACHE_DIR") or home / ".triton" / "cache")
 
 
 def _kernels(folder: Path) -> int:

@@ -19,14 +19,16 @@ from test_lit_gpt import CONFIG, lit_gpt_weights
 from samba_cli import room
 from samba_cli.errors import DeviceError
 from samba_cli.model import Samba
+from samba_cli.model.precision import reading_dtype
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("home")
 
 # case of public_checkpoints -> whose tokenizer and template
 MAKERS = {"mamba": "base", "mamba2": "base", "jamba": "jamba", "granitemoehybrid": "granite"}
-# bytes of keys and values in float32 that a token adds: layers, heads, width of a head
-GROWTH = {"jamba": 1 * 2 * 1 * 8 * 4, "granitemoehybrid": 1 * 2 * 2 * 8 * 4}
+# numbers that a token adds: keys and values, layers, heads, width of a head
+GROWTH = {"jamba": 2 * 1 * 1 * 8, "granitemoehybrid": 2 * 1 * 2 * 8}
+ELEMENT = reading_dtype("cpu").itemsize  # bytes of each, as this processor reads
 SHORT = ("--max-tokens", "6")
 
 
@@ -67,7 +69,7 @@ def test_every_command_runs(home: Path, models: Path, case: str) -> None:
     grows = f"model {case}: weights " in asked.stderr
     assert grows == (case in GROWTH)
     if grows:
-        assert f"{GROWTH[case]} bytes per token; about " in asked.stderr
+        assert f" {GROWTH[case] * ELEMENT} bytes per token; about " in asked.stderr
 
     summary = run("summarize", "contract.txt", "--json", "--length", "12", *model)
     assert summary.code == 0, summary.stderr
@@ -174,7 +176,7 @@ def test_of_a_pipe_only_the_growth_is_known(home: Path, models: Path) -> None:
     result = run("ask", QUESTION, "--model", models / "jamba", *SHORT, stdin=text)
     assert result.code == 0
     said = next(line for line in result.stderr.splitlines() if line.startswith("model jamba"))
-    assert said.endswith("64 bytes per token")
+    assert said.endswith(f" {GROWTH['jamba'] * ELEMENT} bytes per token")
 
 
 Damage = Callable[[Path], Any]
@@ -286,10 +288,12 @@ def test_show_counts_with_a_window_and_int8(home: Path, models: Path) -> None:
                  "license": None, "pulled": "2026-01-01T00:00:00Z", "files": []}  # fmt: skip
     (store / "source.json").write_text(json.dumps(described))
     plain = run("models", "show", "jamba", "--json").json["model"]
-    assert plain["state_bytes"]["fp32"]["per_token"] == GROWTH["jamba"]
+    for dtype, element in (("fp32", 4), ("bf16", 2)):
+        assert plain["state_bytes"][dtype]["per_token"] == GROWTH["jamba"] * element
     bounded = run("models", "show", "jamba", "--window", "100", "--quantize", "int8", "--json")
     assert bounded.json["model"]["state_bytes"]["fp32"] == {
-        "fixed": plain["state_bytes"]["fp32"]["fixed"] + 104 * GROWTH["jamba"], "per_token": 0,
+        "fixed": plain["state_bytes"]["fp32"]["fixed"] + 104 * 4 * GROWTH["jamba"],
+        "per_token": 0,
     }  # fmt: skip
     assert bounded.json["model"]["memory_bytes"]["fp32"] < plain["memory_bytes"]["fp32"] / 2
     assert "int8 matrices" in run("models", "show", "jamba", "--quantize", "int8").stdout

@@ -150,7 +150,7 @@ class FakeNvrtc:
 
 
 def test_machine_code_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(cuda_source, "_nvrtc", FakeNvrtc)
     made: list[list[str]] = []
 
@@ -165,7 +165,7 @@ def test_machine_code_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for source, defined, capability in (("other", {"N": 1}, (9, 0)), ("source", {"N": 2}, (9, 0))):
         cuda_source.machine_code_of(source, defined, capability)
     assert len(made) == 3
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "file"))
     (tmp_path / "file").write_text("no folder")
     assert cuda_source.machine_code_of("source", {"N": 1}, (9, 0)) == b"source"
 
