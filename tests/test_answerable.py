@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,8 @@ def test_what_makes_nothing_likely_goes_down(values: list[float]) -> None:
         scored = [Scored(one, 1.0, 1.0, 1.0, asked) for one in index.get(range(1, len(values) + 1))]
     nothing = {one.stored.id: value for one, value in zip(scored, values, strict=True)}
     order = [max(nothing[one.stored.id], -8.0) for one in reordered(scored, nothing)]
-    assert order == sorted(order)
+    # beside a score near 1, values closer than this are the same
+    assert all(after >= before - 1e-12 for before, after in pairwise(order))
     assert 0 <= probability(features(scored, nothing, 9)) <= 1
 
 

@@ -7,6 +7,7 @@ are compiled. Its decoding step can be captured as a CUDA graph, as ours is.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
@@ -68,7 +69,9 @@ class Cache:
         ]
         self.used = 0  # tokens
 
-    def update(self, k: Tensor, v: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, k: Tensor, v: Tensor, layer: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
         """What transformers' attention calls: take the new ones, give all."""
         end = self.used + k.shape[2]
         keys, values = self.layers[layer]
@@ -102,6 +105,9 @@ class Llama:
         with torch.device(how.device):
             model: Any = LlamaForCausalLM(config)
         self.model = model.to(how.dtype).eval().requires_grad_(False)
+        # transformers calls it `cache` from 5.24 on
+        taken = inspect.signature(modeling_llama.LlamaDecoderLayer.forward).parameters
+        self._cache_name = "cache" if "cache" in taken else "past_key_values"
         if compiled:
             turn = modeling_llama.apply_rotary_pos_emb
             modeling_llama.apply_rotary_pos_emb = torch.compile(turn, dynamic=True)
@@ -141,7 +147,8 @@ class Llama:
         x = body.embed_tokens(ids)
         places = torch.arange(cache.used, cache.used + ids.shape[1], device=ids.device)[None]
         turns = body.rotary_emb(x, position_ids=places)
+        held = {self._cache_name: cache}
         for layer in body.layers:
-            x = layer(x, attention_mask=None, past_key_values=cache, position_embeddings=turns)
+            x = layer(x, attention_mask=None, position_embeddings=turns, **held)
         cache.used += ids.shape[1]
         return self.model.lm_head(body.norm(x[:, -1]))
