@@ -8,7 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from samba_cli.model.checkpoint import default_model_path, load_checkpoint, save_checkpoint
+    from samba_cli.model.checkpoint import (
+        default_model_path,
+        load_checkpoint,
+        load_for_reading,
+        save_checkpoint,
+    )
     from samba_cli.model.config import SambaConfig
     from samba_cli.model.network import Model
     from samba_cli.model.samba import Samba
@@ -26,6 +31,7 @@ __all__ = [
     "Tokenizer",
     "default_model_path",
     "load_checkpoint",
+    "load_for_reading",
     "save_checkpoint",
 ]
 
@@ -39,6 +45,7 @@ _HOMES = {
     "Tokenizer": "tokenizer",
     "default_model_path": "checkpoint",
     "load_checkpoint": "checkpoint",
+    "load_for_reading": "checkpoint",
     "save_checkpoint": "checkpoint",
 }
 

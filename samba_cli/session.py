@@ -48,25 +48,16 @@ def open_session(settings: Settings, quiet: bool) -> Session:
         import torch
 
         from samba_cli.dialect import dialect_of
-        from samba_cli.kernels import dispatch
-        from samba_cli.model import CheckpointError, Tokenizer, load_checkpoint
+        from samba_cli.model import CheckpointError, Tokenizer, load_for_reading
         from samba_cli.model.checkpoint import read_config
-        from samba_cli.model.precision import reading_dtype
 
         device = _device(settings.device)
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
-        dtype = dtypes.get(settings.dtype) or reading_dtype(device)
+        dtype = dtypes.get(settings.dtype)
         try:
             grows = read_config(folder).description.state_bytes(1)[1] > 0
             window = settings.window if grows else 0  # nothing else is bounded by it
-            kept = settings.quantize
-            if (
-                kept == "none"
-                and device == "cpu"
-                and dispatch.compiles(torch.empty(0, dtype=dtype))
-            ):
-                kept = "stored"  # reading is as fast, decoding faster, and the memory a fraction
-            model = load_checkpoint(folder, device, dtype, kept, window or None)
+            model = load_for_reading(folder, device, dtype, settings.quantize, window or None)
             tokenizer = Tokenizer.load(folder)
         except CheckpointError as error:
             raise ModelError(f"cannot load the model: {error}") from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from samba_cli.documents import Document, Part
 from samba_cli.evidence import EvidenceOptions, Scored, find_evidence, fuse
 from samba_cli.index import PassageIndex
-from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
+from samba_cli.model import Tokenizer, default_model_path, load_for_reading
 from samba_cli.passages import cut
 from training.evaluate import Record, by_document, samples
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60)
     parser.add_argument("--candidates", type=int)
     args = parser.parse_args()
-    model, tokenizer = load_checkpoint(args.model, args.device), Tokenizer.load(args.model)
+    model, tokenizer = load_for_reading(args.model, args.device), Tokenizer.load(args.model)
     options = EvidenceOptions(args.candidates)
     best_marks: dict[bool, list[float]] = {True: [], False: []}
     totals: dict[str, list[list[float]]] = {}

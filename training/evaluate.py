@@ -27,7 +27,7 @@ from typing import Any
 from samba_cli.answer import AnswerOptions, answer_all, together
 from samba_cli.checkpoint import open_read_folder
 from samba_cli.index import PassageIndex
-from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
+from samba_cli.model import Tokenizer, default_model_path, load_for_reading
 from samba_cli.reader import ReadOptions, read
 from samba_cli.results import Evidence
 from samba_cli.sources.load import load
@@ -79,7 +79,7 @@ class Program:
     def __init__(self, model: Path, device: str, written: bool | None = None) -> None:
         """`written`: whether the model writes summaries; None: as the program decides."""
         self.written = written
-        self.model = load_checkpoint(model, device)
+        self.model = load_for_reading(model, device)
         self.tokenizer = Tokenizer.load(model)
 
     def predict(self, document: str, records: list[Record], words: int) -> Iterator[Record]:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from samba_cli.model import Tokenizer, default_model_path, load_checkpoint
+from samba_cli.model import Tokenizer, default_model_path, load_for_reading
 from training.evaluate import samples
 from training.observe import Observer
 from training.sampling import grouped
@@ -74,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     began = time.monotonic()
     observer = Observer(
-        load_checkpoint(args.model, args.device), Tokenizer.load(args.model), args.answers
+        load_for_reading(args.model, args.device), Tokenizer.load(args.model), args.answers
     )
     documents = (
         list(read_shard(args.records)) if args.records else evaluated(args.eval, args.quality)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from samba_cli.model import Model, load_checkpoint
+from samba_cli.model import Model, load_for_reading
 from samba_cli.model.generation import Sampling, generate
 from training.rows import Formats, Row
 from training.tasks import SHARES, Tasks
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="of each kind")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    model, formats = load_checkpoint(args.model, args.device), Formats.load(args.model)
+    model, formats = load_for_reading(args.model, args.device), Formats.load(args.model)
     tasks, rng = Tasks(args.tasks, formats), np.random.default_rng(0)
     families = {f for f, summary in tasks.drawn() if not summary} & SHARES.keys()
     by_family: dict[str, list[Row]] = defaultdict(list)

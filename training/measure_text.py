@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from samba_cli import prompts
-from samba_cli.model import Model, Tokenizer, load_checkpoint
+from samba_cli.model import Model, Tokenizer, load_for_reading
 from training.shards import read_shard
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=4096)
     parser.add_argument("--documents", type=int, help="only every so many-th of them")
     args = parser.parse_args()
-    model = load_checkpoint(args.model, args.device)
+    model = load_for_reading(args.model, args.device)
     tokenizer = Tokenizer.load(args.model)
     end = tokenizer.control["<|end|>"]
     nats: dict[str, float] = defaultdict(float)

@@ -34,7 +34,7 @@ from samba_cli.apart import Apart, worth_a_process
 from samba_cli.checkpoint import open_read_folder
 from samba_cli.dialect import dialect_of
 from samba_cli.documents import Document, Part
-from samba_cli.model import Model, State, Tokenizer, default_model_path, load_checkpoint
+from samba_cli.model import Model, State, Tokenizer, default_model_path, load_for_reading
 from samba_cli.model.generation import Sampling
 from samba_cli.parsing import Piece, Position, parse
 from samba_cli.reader import ReadOptions, read
@@ -84,7 +84,7 @@ class Passkey:
     def __init__(self, folder: Path, device: str, text: Path, lengths: Sequence[int]) -> None:
         """Raises what loading the model and `Filler` raise."""
         self.folder = folder
-        self.model: Model = load_checkpoint(folder, device)
+        self.model: Model = load_for_reading(folder, device)
         self.tokenizer = Tokenizer.load(folder)
         self.filler = Filler(text, self.tokenizer)
         self.lengths = lengths

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samba_cli import prompts
-from samba_cli.model import Model, Tokenizer, default_model_path, load_checkpoint
+from samba_cli.model import Model, Tokenizer, default_model_path, load_for_reading
 from training.filler import Filler
 
 SPAN = 4_096  # tokens: the first position measured, and the stretches of the control
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=3, help="of the documents of a kind")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="in all, about")
     args = parser.parse_args()
-    model, tokenizer = load_checkpoint(args.model, args.device), Tokenizer.load(args.model)
+    model, tokenizer = load_for_reading(args.model, args.device), Tokenizer.load(args.model)
     sizes = token_bytes(args.model, model.description.vocab_size)
     began = time.monotonic()
     report: dict[str, Any] = {
