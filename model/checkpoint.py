@@ -105,7 +105,7 @@ def load_checkpoint(
             model = Model(architecture.description, dtype)
         except ValueError as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
-        except RuntimeError:  # a tensor of more than 2^63 bytes
+        except (RuntimeError, TypeError):  # a tensor of more than 2^63 bytes, or such a dimension
             raise CheckpointError(f"{folder / 'config.json'}: the sizes are too large") from None
     _fill(model, architecture, files, device, dtype, quantize)
     model.fingerprint = fingerprint(sorted(set(files.values())))
