@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -85,10 +87,19 @@ def pickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds; code in the file is among them
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} is refused: it is not a file of tensors alone ({reason[:120]})"
+            f"{path} is refused: it is not a file of tensors alone ({_why(error)})"
         ) from None
+
+
+def _why(error: Exception) -> str:
+    """In our words: torch's are a page, and tell how to load the file all the same."""
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return error.strerror or "it cannot be read"
+    if not isinstance(error, UnpicklingError):
+        return "it is damaged, or older than PyTorch 1.6"
+    named = re.search(r"\bGLOBAL ([\w.]{1,60})", str(error))
+    return f"it asks for {named[1]}, and could run code" if named else "it holds other things"
 
 
 def _pickled_tensors(path: Path) -> Iterator[tuple[set[str], Shard]]:

@@ -56,6 +56,11 @@ def pickled(content: Any) -> Damage:
     return lambda folder: torch.save(content, folder / "pytorch_model.bin")
 
 
+def legacy(folder: Path) -> None:
+    tensors = {"backbone.norm_f.weight": torch.zeros(32)}
+    torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+
 class Code:
     def __reduce__(self):
         return os.system, ("echo code ran",)
@@ -132,12 +137,15 @@ REFUSED: list[tuple[str, Damage, str]] = [
     ("original", edit(pad_vocab_size_multiple=1), r"has the shape \[96, 32\], .* says \[93, 32\]"),
     ("original2", edit(ssm_cfg={"layer": "Mamba2", "headdim": 48}), "1 Mamba-2 heads of 48"),
     ("original2", edit(ssm_cfg={"layer": "Mamba2", "rmsnorm": False}), "ssm_cfg.rmsnorm = False"),
-    ("original", pickled({"a": Code()}), "is refused: it is not a file of tensors alone"),
+    ("original", pickled({"a": Code()}), r"alone \(it asks for posix.system, and could run"),
+    ("original", pickled({"a": eval}), r"tensors alone \(it asks for .*eval, and could run code\)"),
     ("original", pickled({"a": 3}), "is refused: it is not a file of tensors alone"),
     ("original", pickled([torch.zeros(1)]), "is refused: it is not a file of tensors alone"),
     ("original", pickled({"a": torch.zeros(1).expand(1 << 40)}), "not a file of tensors alone"),
     ("original", pickled({"a": torch.eye(3).to_sparse()}), "not a file of tensors alone"),
-    ("original", lambda f: (f / "pytorch_model.bin").write_bytes(b"PK"), "is refused"),
+    ("original", lambda f: (f / "pytorch_model.bin").write_bytes(b"PK"), "is damaged, or older"),
+    ("original", lambda f: os.truncate(f / "pytorch_model.bin", 9000), "is damaged, or older"),
+    ("original", legacy, r"tensors alone \(it is damaged, or older than PyTorch 1.6\)"),
     ("mamba", lambda f: (f / "config.json").write_text("[" * 200_000), "is not readable"),
     ("mamba", tensors(lambda t: t.pop("backbone.norm_f.weight")), "lacks backbone.norm_f.weight"),
     ("mamba", tensors(lambda t: t.update(extra=torch.zeros(1))), "unknown tensor extra"),
