@@ -110,6 +110,9 @@ def test_a_window_is_lossy_and_a_memory_knows_it(home: Path, models: Path) -> No
         result = run("ask", QUESTION, "--memory", "flats", "--window", other)
         assert result.code == 4
         assert f"was read with --window 64, not {other}" in result.sentence
+    shown = run("memory", "show", "flats", "--json").json["memory"]
+    assert (shown["window"], shown["model_sha256"]) == (64, whole["model"]["sha256"])
+    assert "the last 64 tokens and the first 4 (lossy)" in run("memory", "show", "flats").stdout
     assert run("append", "flats", "contract.txt").code == 0
     assert run("append", "flats", "contract.txt", "--window", "0").code == 4
 
