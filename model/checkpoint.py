@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -71,7 +72,10 @@ def save_checkpoint(model: Samba, folder: Path, tokenizer_file: Path, int8: bool
         tensors = quantize_tensors(tensors)
         config["quantization"] = {"method": "int8", "scale": "per-output-channel"}
     temporary = folder / ".model.safetensors.partial"
-    save_file(tensors, temporary, metadata={"format": "pt"})
+    try:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(str(error)) from error
     os.replace(temporary, folder / "model.safetensors")
     if tokenizer_file.resolve() != (folder / "tokenizer.json").resolve():
         shutil.copyfile(tokenizer_file, folder / "tokenizer.json")
