@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 _HASHED_WHOLE = 256 << 20  # bytes of a file up to which all of it is hashed
+_FILE = re.compile(r"[\w-][\w.-]{0,250}")  # of an index: it lies beside it
 _BLOCK, _BLOCKS = 64 << 10, 256  # else its ends and so many blocks between
 
 
@@ -62,7 +63,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 def _index(path: Path) -> Mapping[str, str]:
     try:
         weights = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        if all(isinstance(f, str) and Path(f).name == f for f in weights.values()):
+        if all(isinstance(f, str) and _FILE.fullmatch(f) for f in weights.values()):
             return weights
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         pass

@@ -70,6 +70,11 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*-of-*.safetensors"))
 
 
+def index_of(file: str) -> Damage:
+    index = json.dumps({"weight_map": {"a": file}})
+    return lambda folder: (folder / "model.safetensors.index.json").write_text(index)
+
+
 HUGE = 10**9
 FUSED = "model.layers.0.shared_mlp.input_linear.weight"
 REFUSED: list[tuple[str, Damage, str]] = [
@@ -161,11 +166,12 @@ REFUSED: list[tuple[str, Damage, str]] = [
     ),
     ("jamba-sharded", lambda f: shards(f)[2].unlink(), "the shard .* is missing"),
     ("jamba-sharded", lambda f: shutil.copy(shards(f)[0], shards(f)[1]), "does not hold"),
-    (
-        "jamba-sharded",
-        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}'),
-        "is not a readable index of shards",
-    ),
+    *[
+        ("jamba-sharded", index_of(f), "not a readable index")
+        for f in ("../b", "..", "", "x" * 999)
+    ],
+    ("jamba-sharded", index_of("a\0b"), "not a readable index of shards"),
+    ("jamba-sharded", index_of("config.json"), "is damaged"),
 ]
 
 
