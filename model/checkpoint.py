@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -73,7 +74,10 @@ def save_checkpoint(model: Samba, folder: Path, tokenizer_file: Path, int8: bool
         tensors = quantize_tensors(tensors)
         config["quantization"] = {"method": "int8", "scale": "per-output-channel"}
     temporary = folder / ".model.safetensors.partial"
-    save_file(tensors, temporary, metadata={"format": "pt"})
+    try:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(str(error)) from error
     os.replace(temporary, folder / "model.safetensors")
     if tokenizer_file.resolve() != (folder / "tokenizer.json").resolve():
         shutil.copyfile(tokenizer_file, folder / "tokenizer.json")
@@ -107,7 +111,7 @@ def load_checkpoint(
             model = Model(architecture.description, dtype)
         except ValueError as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
-        except RuntimeError:  # a tensor of more than 2^63 bytes
+        except (RuntimeError, TypeError):  # a tensor of more than 2^63 bytes, or such a dimension
             raise CheckpointError(f"{folder / 'config.json'}: the sizes are too large") from None
     _fill(model, architecture, files, device, dtype, quantize)
     model.fingerprint = fingerprint(sorted(set(files.values())))

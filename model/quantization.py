@@ -7,6 +7,7 @@ stay as they are: they are few, and the recurrence is sensitive to them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from mmap import mmap
 
 import torch
 from torch import Tensor
@@ -29,10 +30,16 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     quantized = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), dtype=torch.float32, device=weight.device)
-    block = _BLOCK_CPU if weight.device.type == "cpu" else _BLOCK
-    step = max(1, block // max(1, weight.shape[1]))
+    cpu, width = weight.device.type == "cpu", max(1, weight.shape[1])
+    step = max(1, (_BLOCK_CPU if cpu else _BLOCK) // width)
+    # Outside of the heap: the scales, which are kept, would settle in the hole that it leaves.
+    room = torch.frombuffer(mmap(-1, 4 * step * width), dtype=torch.float32) if cpu else None
     for start in range(0, len(weight), step):
-        rows = weight[start : start + step].to(torch.float32, copy=True)
+        rows = weight[start : start + step]
+        if room is None:
+            rows = rows.to(torch.float32, copy=True)
+        else:
+            rows = room[: rows.numel()].view(rows.shape).copy_(rows)
         most = torch.maximum(rows.amax(dim=1), -rows.amin(dim=1)).clamp_(min=1e-12).div_(127)
         scale[start : start + step] = most
         quantized[start : start + step] = rows.div_(most[:, None]).round_().clamp_(-127, 127)

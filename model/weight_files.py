@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 _HASHED_WHOLE = 256 << 20  # bytes of a file up to which all of it is hashed
+_FILE = re.compile(r"[\w-][\w.-]{0,250}")  # of an index: it lies beside it
 _BLOCK, _BLOCKS = 64 << 10, 256  # else its ends and so many blocks between
 
 
@@ -60,7 +63,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 def _index(path: Path) -> Mapping[str, str]:
     try:
         weights = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        if all(isinstance(f, str) and Path(f).name == f for f in weights.values()):
+        if all(isinstance(f, str) and _FILE.fullmatch(f) for f in weights.values()):
             return weights
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         pass
@@ -85,10 +88,19 @@ def pickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds; code in the file is among them
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} is refused: it is not a file of tensors alone ({reason[:120]})"
+            f"{path} is refused: it is not a file of tensors alone ({_why(error)})"
         ) from None
+
+
+def _why(error: Exception) -> str:
+    """In our words: torch's are a page, and tell how to load the file all the same."""
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return error.strerror or "it cannot be read"
+    if not isinstance(error, UnpicklingError):
+        return "it is damaged, or older than PyTorch 1.6"
+    named = re.search(r"\bGLOBAL ([\w.]{1,60})", str(error))
+    return f"it asks for {named[1]}, and could run code" if named else "it holds other things"
 
 
 def _pickled_tensors(path: Path) -> Iterator[tuple[set[str], Shard]]:

@@ -31,7 +31,7 @@ from samba_cli.options import (
 from samba_cli.output import check_output, emit
 from samba_cli.questions import Asked, gather_questions
 from samba_cli.reading import Input, Reading, open_memory, read_input, with_model_of
-from samba_cli.render import Style, answers_text, count_of, summary_text
+from samba_cli.render import Style, answers_text, count_of, safe, summary_text
 from samba_cli.report import Report, answer_line, report_json
 from samba_cli.results import Answer, Summary
 
@@ -257,7 +257,7 @@ def _say_notes(reading: Reading, result: Answer | Summary) -> None:
     if reading.messages.quiet:
         return
     if result.thinking:
-        streams.note(Style(streams.wants_color(sys.stderr)).dim(result.thinking))
+        streams.note(Style(streams.wants_color(sys.stderr)).dim(safe(result.thinking)))
     for note in result.notes:
         streams.note(note)
 

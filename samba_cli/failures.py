@@ -11,6 +11,7 @@ from samba_cli import __version__, errors
 from samba_cli.folders import log_file
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
+_LONGEST = 2000  # characters of a sentence: two long paths and what is said of them
 
 _KINDS: dict[int, str] = {
     1: "fault",
@@ -45,7 +46,7 @@ class Interrupted(errors.SambaError):
 def failure(error: BaseException, arguments: Sequence[str]) -> Failure:
     """What to say about `error`. A fault of ours is written to the log with its traceback."""
     if isinstance(error, errors.SambaError):
-        return Failure(error.code, str(error).rstrip("."))
+        return Failure(error.code, _sentence(str(error)))
     if isinstance(error, KeyboardInterrupt):
         return Failure(INTERRUPTED, "interrupted")
     if _out_of_memory(error):
@@ -58,6 +59,12 @@ def failure(error: BaseException, arguments: Sequence[str]) -> Failure:
         what = "cannot write the output" if error.filename is None else error.filename
         return Failure(1, f"{what}: {error.strerror}")
     return Failure(1, _fault(error, arguments))
+
+
+def _sentence(text: str) -> str:
+    """One line of bounded length, whatever names of a stranger's files are part of it."""
+    line = "".join(c if c.isprintable() else " " for c in text).rstrip(".")
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -53,6 +53,8 @@ def show_memory(name: str, as_json: bool) -> int:
     print(f"state      {bytes_text(found.state_bytes)}")
     print(f"model      {found.model or 'the one that comes with samba'}")
     print(f"           sha256 {found.model_sha256[:16]}")
+    if found.window:
+        print(f"window     the last {count_text(found.window)} tokens and the first 4 (lossy)")
     print(f"folder     {found.folder}")
     print(f"documents  {count_text(found.documents)}")
     for source in found.sources:
@@ -138,7 +140,9 @@ def _time(iso: str) -> str:
 
 
 def _memory_fields(found: memory.Memory) -> dict:
-    return {**asdict(found), "folder": str(found.folder)}
+    weights, window = memory.weights_and_window(found.model_sha256)
+    named = {"model_sha256": weights, "window": window or None, "folder": str(found.folder)}
+    return {**asdict(found), **named}
 
 
 def print_json(value: dict) -> None:

@@ -113,8 +113,8 @@ def _choose(
         raise ModelError(f"{repository.id} has no weights that samba can read: no {WEIGHTS}")
     if "tokenizer.json" not in files:
         note(
-            f"{repository.id} has no tokenizer.json; put the one it was trained with into the "
-            "folder of the model"
+            f"{repository.id} has no tokenizer.json; put the one it was trained with into "
+            f"{models.models_folder() / models.name_for(repository.id)}"
         )
     return tuple(files[name] for name in chosen)
 

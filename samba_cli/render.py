@@ -64,7 +64,7 @@ def answers_text(answers: Sequence[Answer], style: Style) -> str:
 def answer_text(answer: Answer, style: Style, with_question: bool = False) -> str:
     """The answer, then the places it rests on; without an answer, the places that come nearest."""
     lines = [style.bold(f"> {_one_line(answer.question)}")] if with_question else []
-    lines.append(style.wrap(_safe(answer.text) if answer.found else ABSENT))
+    lines.append(style.wrap(safe(answer.text) if answer.found else ABSENT))
     if answer.evidence:
         lines.append("")
         if not answer.found:
@@ -85,19 +85,19 @@ def _evidence_text(evidence: Evidence, style: Style) -> str:
 
 
 def _place(evidence: Evidence) -> str:
-    location = _safe(evidence.location)
+    location = safe(evidence.location)
     return f"stdin{location[1:]}" if evidence.document == "-" else location
 
 
 def summary_text(summary: Summary, style: Style) -> str:
     """The summary with numbers behind its sentences, and the places the numbers stand for."""
-    text, numbers = _safe(summary.text), {}
+    text, numbers = safe(summary.text), {}
     at = 0
     for sentence in summary.sentences:
-        place = text.find(_safe(sentence.text), at)
+        place = text.find(safe(sentence.text), at)
         if place < 0 or not sentence.evidence:
             continue
-        at = place + len(_safe(sentence.text))
+        at = place + len(safe(sentence.text))
         marks = []
         for evidence in sentence.evidence:
             location = _place(evidence)
@@ -164,7 +164,7 @@ def memory_line(memory: Memory, peak: str) -> str:
 
 def skipped_line(skipped: Skipped) -> str:
     page = f" p. {skipped.page}" if skipped.page is not None else ""
-    return f"skipped {_safe(skipped.name)}{page}: {skipped.reason}"
+    return f"skipped {safe(skipped.name)}{page}: {skipped.reason}"
 
 
 def reasons_text(skipped: Sequence[Skipped]) -> str:
@@ -184,7 +184,7 @@ def count_of(number: int, unit: str, units: str | None = None) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(_safe(text).split())
+    return " ".join(safe(text).split())
 
 
 def _shortened(text: str, length: int) -> str:
@@ -195,7 +195,7 @@ def _shortened(text: str, length: int) -> str:
     return text[: cut if cut > 0 else length].rstrip() + " ..."
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Without control characters: a document must not be able to steer the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 

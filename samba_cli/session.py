@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from samba_cli.model import Model, Tokenizer
 
 BUILT_IN = "samba (built in)"
+_TOKENIZER = "tokenizer.json"
 _WEIGHTS = (models.WEIGHTS, models.INDEX, models.PICKLE)  # any one of them will do
 
 
@@ -60,7 +61,9 @@ def open_session(settings: Settings, quiet: bool) -> Session:
             model = load_for_reading(folder, device, dtype, settings.quantize, window or None)
             tokenizer = Tokenizer.load(folder)
         except CheckpointError as error:
-            raise ModelError(f"cannot load the model: {error}") from error
+            pulled = given is not None and given.parent == models.models_folder()
+            hint = f"; check its files with: samba models show {name} --verify" if pulled else ""
+            raise ModelError(f"cannot load the model: {error}{hint}") from error
         except ValueError as error:  # the tokenizer
             raise ModelError(f"cannot load the tokenizer: {error}") from error
     rows = model.description.vocab_size
@@ -116,11 +119,14 @@ def _checkpoint_folder(setting: str | None) -> Path | None:
 
 
 def _check_files(folder: Path, name: str) -> None:
-    for file in (models.CONFIG, "tokenizer.json"):
+    for file in (models.CONFIG, _TOKENIZER):
         if not (folder / file).is_file():
-            raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {file}")
+            # Some repositories hold none: the original Mamba ones leave it to another.
+            hint = "; put the one it was trained with there" if file == _TOKENIZER else ""
+            raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {file}{hint}")
     if not any((folder / file).is_file() for file in _WEIGHTS):
-        raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {models.WEIGHTS}")
+        files = f"{models.WEIGHTS}, nor {models.INDEX}"
+        raise ModelError(f"{name} is not a whole checkpoint: {folder} has no {files}")
 
 
 def _device(setting: str) -> str:

@@ -173,6 +173,36 @@ def test_a_state_forks_and_goes_through_a_file(saved, tmp_path, case):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", HYBRIDS)
+def test_keys_and_values_may_stay_in_host_memory(saved, tmp_path, device, case):
+    """Whatever becomes of the state, they stay there, and nothing else changes."""
+    needs(device)
+    model = load_checkpoint(saved(case).folder, device, torch.float32)
+    tokens = saved(case).tokens.to(device)[:1]
+    expected, _ = read(model, tokens, [7, 20, 21])
+
+    def caches(state: State) -> list[CacheState]:
+        found = [layer for layer in state.layers if isinstance(layer, CacheState)]
+        assert found and all(layer.host for layer in found)
+        assert {t.device.type for x in found for t in x.tensors().values()} == {"cpu"}
+        others = [layer for layer in state.layers if not isinstance(layer, CacheState)]
+        assert {t.device.type for x in others for t in x.tensors().values()} == {device}
+        return found
+
+    model.cache_on_host = True
+    first, state = read(model, tokens[:, :20], [7])
+    state.save(tmp_path / "s.safetensors", "tokenizer")
+    restored, _ = State.load(tmp_path / "s.safetensors", model, "tokenizer")
+    for other in (state, state.fork(), state.expand(3).select(1), state.take([0]), restored):
+        other.reserve(400)  # more than there is, so that they move
+        assert all(layer.keys.shape[1] == 400 for layer in caches(other))
+        second, after = read(model, tokens[:, 20:], [1], other)
+        caches(after)
+        assert relative(torch.cat([first, second], dim=1), expected) < 1e-6
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("case", HYBRIDS)
 def test_a_window_changes_nothing_while_the_text_is_short(saved, case):
     full, tokens = load_checkpoint(saved(case).folder), saved(case).tokens

@@ -56,6 +56,11 @@ def pickled(content: Any) -> Damage:
     return lambda folder: torch.save(content, folder / "pytorch_model.bin")
 
 
+def legacy(folder: Path) -> None:
+    tensors = {"backbone.norm_f.weight": torch.zeros(32)}
+    torch.save(tensors, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+
 class Code:
     def __reduce__(self):
         return os.system, ("echo code ran",)
@@ -63,6 +68,11 @@ class Code:
 
 def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*-of-*.safetensors"))
+
+
+def index_of(file: str) -> Damage:
+    index = json.dumps({"weight_map": {"a": file}})
+    return lambda folder: (folder / "model.safetensors.index.json").write_text(index)
 
 
 HUGE = 10**9
@@ -90,6 +100,7 @@ REFUSED: list[tuple[str, Damage, str]] = [
     ("mamba", edit(vocab_size=HUGE), r"has the shape \[96, 32\], config.json says \[1000000000,"),
     ("mamba", edit(hidden_size=HUGE), "the sizes are too large|config.json says"),
     ("mamba", edit(hidden_size=HUGE, expand=HUGE), "the sizes are too large"),
+    ("mamba", edit(hidden_size=2**31, expand=2**31), "the sizes are too large"),
     ("falcon_mamba", edit(intermediate_size=None), "intermediate_size is missing"),
     ("jamba", edit(num_experts=16), "num_experts = 16 is not built, only 1"),
     ("jamba", edit(num_experts=None), "num_experts = 16 is not built, only 1"),
@@ -106,6 +117,7 @@ REFUSED: list[tuple[str, Damage, str]] = [
     ("bamba", edit(rope_parameters={"rope_type": "yarn"}), "rope_parameters.rope_type = 'yarn'"),
     ("bamba", edit(rope_parameters=3), "rope_parameters is not an object"),
     ("bamba", edit(rope_parameters={"partial_rotary_factor": 0.2}), "1 of the 8 dimensions"),
+    ("bamba", edit(rope_parameters={"partial_rotary_factor": 1e308}), "factor = .* is above 1"),
     ("bamba", edit(attn_rotary_emb=8), "attn_rotary_emb = 8 is not built, only 4"),
     ("bamba", edit(attn_layer_indices=[9]), "attn_layer_indices has 9, which is no layer"),
     ("bamba", edit(attn_layer_indices=[[]]), "attn_layer_indices has"),
@@ -130,12 +142,15 @@ REFUSED: list[tuple[str, Damage, str]] = [
     ("original", edit(pad_vocab_size_multiple=1), r"has the shape \[96, 32\], .* says \[93, 32\]"),
     ("original2", edit(ssm_cfg={"layer": "Mamba2", "headdim": 48}), "1 Mamba-2 heads of 48"),
     ("original2", edit(ssm_cfg={"layer": "Mamba2", "rmsnorm": False}), "ssm_cfg.rmsnorm = False"),
-    ("original", pickled({"a": Code()}), "is refused: it is not a file of tensors alone"),
+    ("original", pickled({"a": Code()}), r"alone \(it asks for posix.system, and could run"),
+    ("original", pickled({"a": eval}), r"tensors alone \(it asks for .*eval, and could run code\)"),
     ("original", pickled({"a": 3}), "is refused: it is not a file of tensors alone"),
     ("original", pickled([torch.zeros(1)]), "is refused: it is not a file of tensors alone"),
     ("original", pickled({"a": torch.zeros(1).expand(1 << 40)}), "not a file of tensors alone"),
     ("original", pickled({"a": torch.eye(3).to_sparse()}), "not a file of tensors alone"),
-    ("original", lambda f: (f / "pytorch_model.bin").write_bytes(b"PK"), "is refused"),
+    ("original", lambda f: (f / "pytorch_model.bin").write_bytes(b"PK"), "is damaged, or older"),
+    ("original", lambda f: os.truncate(f / "pytorch_model.bin", 9000), "is damaged, or older"),
+    ("original", legacy, r"tensors alone \(it is damaged, or older than PyTorch 1.6\)"),
     ("mamba", lambda f: (f / "config.json").write_text("[" * 200_000), "is not readable"),
     ("mamba", tensors(lambda t: t.pop("backbone.norm_f.weight")), "lacks backbone.norm_f.weight"),
     ("mamba", tensors(lambda t: t.update(extra=torch.zeros(1))), "unknown tensor extra"),
@@ -151,11 +166,12 @@ REFUSED: list[tuple[str, Damage, str]] = [
     ),
     ("jamba-sharded", lambda f: shards(f)[2].unlink(), "the shard .* is missing"),
     ("jamba-sharded", lambda f: shutil.copy(shards(f)[0], shards(f)[1]), "does not hold"),
-    (
-        "jamba-sharded",
-        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}'),
-        "is not a readable index of shards",
-    ),
+    *[
+        ("jamba-sharded", index_of(f), "not a readable index")
+        for f in ("../b", "..", "", "x" * 999)
+    ],
+    ("jamba-sharded", index_of("a\0b"), "not a readable index of shards"),
+    ("jamba-sharded", index_of("config.json"), "is damaged"),
 ]
 
 
@@ -170,17 +186,49 @@ def test_one_sentence_says_what_does_not_fit(originals, tmp_path, case, damage, 
     assert "code ran" not in capfd.readouterr().out
 
 
-def test_a_samba_config_is_checked_before_it_is_unrolled():
-    raw = {
-        "model_type": "samba", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2,
-        "attn": {"layers": [1], "num_heads": 2},
-    }  # fmt: skip
-    assert read_architecture(raw).description.window == 2048
-    for change in (
-        {"num_hidden_layers": 10**15},
-        {"vocab_size": 10**15},
-        {"attn": {"layers": [1], "num_heads": 2, "window_size": 10**12}},
-        {"attn": {"layers": [1], "num_heads": 2, "rope_scaling": {"type": "linear"}}},
-    ):
-        with pytest.raises(ValueError, match="is not"):
-            read_architecture({**raw, **change})
+SAMBA = {
+    "model_type": "samba", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2,
+    "attn": {"layers": [1], "num_heads": 2},
+}  # fmt: skip
+
+
+def samba(**changes: Any) -> dict[str, Any]:
+    """With changes; those of `attn_` keys are of attention."""
+    ours = {k: v for k, v in changes.items() if not k.startswith("attn_")}
+    attention = {k.removeprefix("attn_"): v for k, v in changes.items() if k not in ours}
+    return {**SAMBA, "attn": {**SAMBA["attn"], **attention}, **ours}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (samba(num_hidden_layers=10**15), "num_hidden_layers = 1000000000000000 is not a size"),
+        (samba(vocab_size=10**15), "vocab_size = 1000000000000000 is not a size"),
+        (samba(state_size=math.inf), "state_size = inf is not a size"),
+        (samba(conv_kernel=-4), "conv_kernel = -4 is not a size"),
+        (samba(expand=10**30), "expand = 1000000000000000000000000000000 is not a size"),
+        (samba(expand=2.5), "expand = 2.5 is not a size"),
+        (samba(time_step_rank="9"), "time_step_rank = '9' is not a whole number"),
+        (samba(intermediate_size=-1), "intermediate_size = -1 is not a size"),
+        (samba(hidden_ratio=math.inf), "hidden_ratio = inf is not above 0 and finite"),
+        (samba(hidden_ratio=1e300), r"hidden_ratio = 1e\+300 is above 1024"),
+        (samba(norm_eps=math.nan), "norm_eps = nan is not above 0"),
+        (samba(tie_word_embeddings="no"), "tie_word_embeddings = 'no' is neither true nor false"),
+        (samba(attnres_block_size=4), "attnres_block_size = 4 is not built"),
+        (samba(attn_num_heads=0), "attn.num_heads = 0 is not a size"),
+        (samba(attn_num_kv_heads=1e308), r"attn.num_kv_heads = 1e\+308 is not a size"),
+        (samba(attn_rope_theta=-1), "attn.rope_theta = -1 is not above 0"),
+        (samba(attn_window_size=10**12), "attn.window_size = 1000000000000 is not a size"),
+        (samba(attn_rope_scaling={"type": "linear"}), "attn.rope_scaling = .* is not built"),
+        (samba(attn=[SAMBA["attn"]]), "attn is not an object"),
+        (samba(hidden_size=2**31, expand=2**31), "the sizes are too large"),
+    ],
+)
+def test_a_samba_config_is_checked_before_it_is_unrolled(tmp_path, config, words):
+    assert read_architecture(SAMBA).description.window == 2048
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=words) as raised:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value).replace(str(tmp_path), "")) < 300

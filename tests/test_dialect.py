@@ -17,7 +17,7 @@ from foreign import CHATML, SPECIAL, write_foreign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samba_cli import writing
+from samba_cli import commands, writing
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.errors import ModelError
 from samba_cli.model import Tokenizer
@@ -315,6 +315,13 @@ def test_an_unclosed_block_is_closed_and_noted(
     assert said.text == "Three." and said.note.startswith("note: the model ")
     assert ("stopped while thinking" if ends else "30 tokens") in said.note
     assert said.thinking.startswith("well" if ends else "so so")
+
+
+def test_thoughts_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    reading: Any = SimpleNamespace(warnings=[], messages=SimpleNamespace(quiet=False))
+    result: Any = SimpleNamespace(thinking="so\x1b[2J\nso", notes=())
+    commands._say_notes(reading, result)
+    assert capsys.readouterr().err == "so [2J\nso\n"
 
 
 def test_a_base_model_ends_where_it_goes_on_with_something_else(tmp_path: Path) -> None:

@@ -9,9 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from cli import ROOT, finish, run, start
+from conftest import write_byte_tokenizer
 from hub import ID, Hub, big_pull, left
 from test_dependencies import imports, python_files
+from test_lit_gpt import lit_gpt_weights
+
+from samba_cli.model import Samba, SambaConfig
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
@@ -61,6 +66,22 @@ def test_a_disk_that_fills_up(hub: Hub, store: Path) -> None:
     assert run("models", "rm", "big", "--yes").code == 0
     assert left(store) == []
     assert run("models", "pull", "someone/big").code == 0
+
+
+def test_a_disk_that_fills_up_while_converting(home: Path) -> None:
+    write_byte_tokenizer(home / "tokenizer.json")
+    config = SambaConfig(288, d_model=128, n_layer=2, d_ff=400, n_head=1, n_kv_head=1)
+    torch.save({"model": lit_gpt_weights(Samba(config).initialise(seed=3))}, home / "m.pth")
+    arguments = ("models", "convert", "m.pth", "--tokenizer", "tokenizer.json", "-o", "there")
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    result = finish(start(*arguments, preexec_fn=small_files))
+    assert result.code == 4, result.stderr
+    assert "cannot write there: " in result.sentence
+    assert [path.name for path in home.iterdir() if "there" in path.name] == []
+    assert run(*arguments).code == 0
 
 
 def test_offline_mode_is_respected(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,9 +123,16 @@ def test_model_option(
     assert "has no config.json" in ask("./mine").sentence
     (tmp_path / "mine" / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "mine" / "tokenizer.json").write_text("{}")
-    assert "has no model.safetensors" in ask("./mine").sentence
+    assert "has no model.safetensors, nor model.safetensors.index.json" in ask("./mine").sentence
     (tmp_path / "mine" / "model.safetensors.index.json").write_text("{}")
     assert "cannot load the model" in ask("./mine").sentence
+
+    weights, tokenizer = store / "mine" / "model.safetensors", store / "mine" / "tokenizer.json"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert ask("mine").sentence.endswith("; check its files with: samba models show mine --verify")
+    assert "model.safetensors is changed" in run("models", "show", "mine", "--verify").sentence
+    tokenizer.unlink()
+    assert "put the one it was trained with there" in ask("mine").sentence
 
     assert ask("someone/else").sentence == (
         "there is no model someone/else here; pull it with: samba models pull someone/else"

@@ -110,6 +110,9 @@ def test_a_window_is_lossy_and_a_memory_knows_it(home: Path, models: Path) -> No
         result = run("ask", QUESTION, "--memory", "flats", "--window", other)
         assert result.code == 4
         assert f"was read with --window 64, not {other}" in result.sentence
+    shown = run("memory", "show", "flats", "--json").json["memory"]
+    assert (shown["window"], shown["model_sha256"]) == (64, whole["model"]["sha256"])
+    assert "the last 64 tokens and the first 4 (lossy)" in run("memory", "show", "flats").stdout
     assert run("append", "flats", "contract.txt").code == 0
     assert run("append", "flats", "contract.txt", "--window", "0").code == 4
 
@@ -197,6 +200,12 @@ def with_another_key(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def with_a_key_that_steers(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors[f"a\nsamba: all is well\x1b[2J{'x' * 9000}"] = torch.zeros(1)
+    save_file(tensors, folder / "model.safetensors")
+
+
 def with_another_shape(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors["model.final_layernorm.weight"] = torch.zeros(31)
@@ -221,6 +230,7 @@ def with_a_lie(**sizes: int) -> Damage:
     [
         ("sharded", without_a_shard, "the shard "),
         ("jamba", with_another_key, "has the unknown tensor model.extra.weight"),
+        ("jamba", with_a_key_that_steers, "has the unknown tensor a samba: all is well [2Jxxx"),
         ("jamba", with_another_shape, "has the shape [31], config.json says [32]"),
         (
             "jamba",
@@ -242,6 +252,7 @@ def test_a_bad_checkpoint_is_one_sentence(
     result = run("ask", QUESTION, "contract.txt", "--model", folder)
     assert result.code == 4, result.stderr
     assert words in result.sentence
+    assert result.sentence.isprintable() and len(result.sentence) < 2100
     assert "code ran" not in capfd.readouterr().out
 
 

@@ -5,9 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from cli import QUESTION, run
 from conftest import write_byte_tokenizer
+from foreign import write_foreign
+from public_checkpoints import transformers_model
 
-from samba_cli.model import Tokenizer
+from samba_cli import room
+from samba_cli.model import State, Tokenizer
 from samba_cli.room import estimate
 from samba_cli.sources import text
 from samba_cli.sources.options import SourceOptions
@@ -91,3 +95,33 @@ def test_what_says_little_by_its_size_is_not_counted(
     found = estimate(paths, SourceOptions(), bytes_are_tokens)
     assert (found.tokens, found.complete) == (len(SENTENCE), False)
     assert not estimate(["-", paths[1]], SourceOptions(), bytes_are_tokens).complete
+
+
+def test_where_a_device_is_too_small_the_state_grows_in_host_memory(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers are the same and it is said, for a text and for a memory of it."""
+    pytest.importorskip("transformers")
+    transformers_model("jamba", vocab_size=288).save_pretrained(home / "jamba")
+    write_foreign(home / "jamba", "base")
+    model = ("--model", home / "jamba", "--max-tokens", "6")
+    usual = run("ask", QUESTION, "contract.txt", "--json", *model)
+    moved: list[State] = []
+    on_host = State.on_host
+
+    def counted(state: State) -> State:
+        moved.append(state)
+        return on_host(state)
+
+    monkeypatch.setattr(State, "on_host", counted)
+    monkeypatch.setattr(room, "free_device_memory", lambda device: 1_000_000_000)
+    there = run("ask", QUESTION, "contract.txt", "--json", *model)
+    assert there.code == 0, there.stderr
+    assert there.json["answers"] == usual.json["answers"]
+    assert run("read", "contract.txt", "--as", "kept", *model[:2]).code == 0
+    again = run("ask", QUESTION, "--memory", "kept", "--json", *model[2:])
+    assert again.json["answers"] == usual.json["answers"]
+    for result in (there, again):
+        assert [w for w in result.json["warnings"] if "stays in host memory (slower)" in w]
+        assert "1.0 GB free: too little for the growing part" in result.stderr
+    assert moved

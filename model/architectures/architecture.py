@@ -73,13 +73,15 @@ class Config:
     def layers(self, key: str = "num_hidden_layers") -> int:
         return self.whole(key, most=MOST_LAYERS)
 
-    def number(self, key: str, default: float) -> float:
-        """A finite number above 0."""
+    def number(self, key: str, default: float, most: float = math.inf) -> float:
+        """A finite number above 0, not above `most`."""
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{self.path}{key} = {_shown(value)} is not a number")
         if not 0 < value < math.inf:
             raise ValueError(f"{self.path}{key} = {_shown(value)} is not above 0 and finite")
+        if value > most:
+            raise ValueError(f"{self.path}{key} = {_shown(value)} is above {most:g}")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:

@@ -81,7 +81,7 @@ def rotating(spec: AttentionSpec, config: Config, fraction: float) -> AttentionS
     parameters = config.section("rope_parameters")
     parameters.only("rope_type", "default")
     theta = parameters.number("rope_theta", config.number("rope_theta", 10_000.0))
-    fraction = parameters.number("partial_rotary_factor", fraction)
+    fraction = parameters.number("partial_rotary_factor", fraction, most=1.0)
     spec = replace(spec, rope_theta=theta, rope_fraction=fraction)
     if not 0 < spec.d_rotary <= spec.d_head or spec.d_rotary % 2:
         raise ValueError(f"{spec.d_rotary} of the {spec.d_head} dimensions of a head cannot rotate")
