@@ -36,6 +36,7 @@ from samba_cli.writing import Written, replay_budget, write_all
 # Without marks: such a share of them in one of the passages replayed, see benchmarks/RESULTS.md.
 FOUND_COVERAGE_UNMARKED = 0.6
 NAMED = 5  # passages named as evidence, at least, where there are so many
+LEAD = 1.0  # of a passage's score before the next: then it is shown alone
 SUPPORTED = 0.6  # share of a free answer's content words that the replayed passages must hold
 QUOTE_COVERAGE = 0.5  # share of the question's words in a passage for its quote to stand in
 _SHORT_ANSWERS = frozenset({"yes", "no", "true", "false"})
@@ -49,7 +50,7 @@ class AnswerOptions:
     """How to answer."""
 
     max_tokens: int = 160
-    passages: int = 3  # replayed at most; fewer when they do not fit the attention window
+    passages: int = 3  # replayed at most; fewer where they do not fit the window, or one leads
     candidates: int | None = None  # passages that the model scores; None: by device
     prompts: Path | None = None  # folder of the user's templates
     temperature: float = 0.0
@@ -148,7 +149,13 @@ def may_hold(chosen: Sequence[Scored], kind: Literal["native", "chat", "plain"])
 def _choose(
     question: str, scored: list[Scored], model: Model, dialect: Dialect, options: AnswerOptions
 ) -> list[Scored]:
-    """The best passages that fit the attention window together, best first; at least one."""
+    """The best passages that fit the attention window together, best first; at least one.
+
+    Where our own model has a clear favourite, that one alone: beside others a small model copies
+    from the wrong one more often than it needs them.
+    """
+    if dialect.kind == "native" and len(scored) > 1 and scored[0].score - scored[1].score > LEAD:
+        return scored[:1]
     room = replay_budget(model, dialect.beside_answer(question) + options.max_tokens)
     chosen = scored[:1]
     room -= scored[0].stored.tokens + 2

@@ -10,7 +10,15 @@ from typing import Literal
 import pytest
 import torch
 
-from samba_cli.answer import AnswerOptions, answer, answer_all, checked, may_hold
+from samba_cli.answer import (
+    LEAD,
+    AnswerOptions,
+    _choose,
+    answer,
+    answer_all,
+    checked,
+    may_hold,
+)
 from samba_cli.checkpoint import ReadFolder, open_read_folder
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.documents import Document, Part
@@ -181,3 +189,22 @@ def test_the_model_that_ships_answers_together_what_it_answers_alone() -> None:
         sampling = Sampling(max_tokens=12, no_repeat_ngram=8)
         one_by_one = write_all(parts[0], dialect, folder.state, prompts, sampling)
         assert write_all(parts[0], dialect, folder.state, prompts, sampling, 3) == one_by_one
+
+
+def test_a_passage_that_leads_is_shown_alone(
+    parts: tuple[Model, Tokenizer], folder: ReadFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By our own model: scores of others are no logits."""
+    monkeypatch.setattr("samba_cli.answer.replay_budget", lambda model, taken: 1000)
+    dialect, model = dialect_of(parts[1]), parts[0]
+    stored = folder.index.get([1, 2])
+    asked = frozenset(content_words("What is the notice period?"))
+
+    def shown(lead: float, of: Dialect) -> int:
+        first, second = stored
+        scored = [Scored(first, lead, lead, 1.0, asked), Scored(second, 0.0, 0.0, 0.0, asked)]
+        return len(_choose("What is the notice period?", scored, model, of, QUICK))
+
+    assert shown(LEAD + 0.1, dialect) == 1
+    assert shown(LEAD - 0.1, dialect) == 2
+    assert shown(LEAD + 0.1, replace(dialect, kind="plain")) == 2
