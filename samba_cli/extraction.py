@@ -29,6 +29,7 @@ LEAST_WORDS = 4  # of a unit that may stand in a summary
 # nothing about the text.
 ABOUT = 0.2
 REPEATED = 0.15  # what a unit loses when all its words were said, in units of its worth
+SAME = 0.7  # of their words that two units share, beyond which one repeats the other
 _CONSIDERED = 400  # units that may be chosen: those of most worth
 # A line of so many characters is taken for one of hard-wrapped text: its break ends no sentence.
 _WRAPPED = range(50, 111)
@@ -59,19 +60,21 @@ class Unit:
         return Unit(document, passage, " ".join(text.split()), salience, mark, stems)
 
 
-def units(text: str) -> list[tuple[int, int]]:
+def units(text: str, paged: bool = False) -> list[tuple[int, int]]:
     """Spans (start, end) of what can be quoted alone: sentences, and lines that nothing wraps.
 
     A turn of a conversation, a list item or a heading ends with its line, whatever its last
-    character is.
+    character is. `paged`: the text is that of printed pages, whose lines are as long as they fit.
     """
+    longest = max(map(len, text.split("\n")))
+    wrapped = range(longest // 2, longest + 1) if paged else _WRAPPED
     spans: list[tuple[int, int]] = []
     for start, end in sentences(text):
         begin = start
         place = text.find("\n", start, end)
         while place >= 0:
             line = place - (text.rfind("\n", 0, place) + 1)
-            if line not in _WRAPPED:
+            if line not in wrapped:
                 spans.append((begin, place))
                 begin = place + 1
             place = text.find("\n", place + 1, end)
@@ -111,6 +114,7 @@ def choose_units(
     pool = order[:_CONSIDERED]
     deviation = float(values.std()) or 1.0
     content = {i: _content(found[i].stems) for i in pool}
+    before: list[set[str]] = []
     said: set[str] = set()
     chosen: list[tuple[int, int]] = []
     left = length
@@ -124,6 +128,8 @@ def choose_units(
             ),
         )
         pool.remove(best)
+        if any(_alike(content[best], other) for other in before):
+            continue
         taken = counts[best]
         if taken > left:
             if exact:
@@ -134,7 +140,12 @@ def choose_units(
         chosen.append((best, taken))
         left -= taken
         said |= content[best]
+        before.append(content[best])
     return sorted(chosen)
+
+
+def _alike(one: set[str], other: set[str]) -> bool:
+    return len(one & other) > SAME * len(one | other)
 
 
 def features(found: Sequence[Unit], length: int, question: str = "") -> Values:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from samba_cli.evidence import EvidenceOptions, find_evidence
 from samba_cli.extraction import Unit, choose_units, units, worth
+from samba_cli.furniture import furniture
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
@@ -48,7 +49,7 @@ def extractive_sentences(
     With more than one span each gets its share of the words and gives its sentences its title.
     `exact`: the length is filled, and the last sentence taken is cut short with an ellipsis.
     """
-    found = list(_extracts(index, focus, model, tokenizer, prompts))
+    found = _telling(list(_extracts(index, focus, model, tokenizer, prompts)))
     values = worth([one.unit for one in found], length, focus or "")
     said: list[SummarySentence] = []
     for span in spans:
@@ -65,6 +66,16 @@ def extractive_sentences(
     return said
 
 
+def _telling(found: list[Extract]) -> list[Extract]:
+    """Without running heads, contents and notices, unless there is nothing else."""
+    lines = [
+        (one.unit.document, one.unit.text, one.stored.passage.page_start is not None)
+        for one in found
+    ]
+    says = [one for one, nothing in zip(found, furniture(lines), strict=True) if not nothing]
+    return says or found
+
+
 def _extracts(
     index: PassageIndex, focus: str | None, model: Model, tokenizer: Tokenizer, prompts: Path | None
 ) -> Iterator[Extract]:
@@ -78,7 +89,7 @@ def _extracts(
         else:
             blocks, fenced[document] = _code_blocks(passage.text, fenced.get(document, False))
             spans = [
-                (start, end) for start, end in units(passage.text)
+                (start, end) for start, end in units(passage.text, passage.page_start is not None)
                 if not any(start < b and a < end for a, b in blocks)
             ]  # fmt: skip
         for start, end in spans:

@@ -1,0 +1,87 @@
+"""What stands on pages and says nothing of what they are about: heads, contents, notices.
+
+A PDF has its text line by line as it is printed: the running head of each page, the table of
+contents, the copyright page, and half a sentence where a page ends. None of that belongs in a
+summary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from samba_cli.text_match import words
+
+OFTEN = 3  # times that a line with other numbers in it is a running head
+_NUMBERS = re.compile(r"\b(?:\d+|[ivxlc]+)\b")
+_NUMBERED = re.compile(r"(?:\d{1,2}|[A-Z])(?:\.\d{1,3})*\.?\s")
+_CONTENTS = re.compile(r"\d{1,3}\s+(?:\d{1,2}|[A-Z])(?:\.\d{1,3})*\s")  # a page, then a section
+_LEADERS = re.compile(r"(?:\.\s?){4,}|…{2,}|\s\.$")
+_NEAR, _MANY = 4, 3  # so many entries of the contents among so many lines on either side
+_NOTICE = re.compile(
+    r"©|\bcopyright (?:\(c\)|\d{4})|\ball rights reserved\b|\bpermission is (?:hereby )?granted\b"
+    r"|\bverbatim copies of this\b|\bmay be (?:freely )?(?:re)?distributed\b"
+    r"|\btrademarks and copyrights\b",
+    re.IGNORECASE,
+)
+_BEGIN = re.compile(r"[\w\"'“‘(\[/$€£#*•-]")
+_ENDS = '.!:;"”’)'
+_TITLE_WORDS = 8  # a line without a stop that has fewer is a title
+_HEADING_WORDS = 12  # with a number before it: longer ones are clauses of a contract
+_LOWER = 0.5  # share of lines in small letters up to which one is the rest of a sentence
+
+
+def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
+    """For each (document, line, whether it is of a page) in order: does it say nothing?
+
+    Of lines that differ in their numbers alone the first may stay where they are few. Lines of
+    texts without pages are judged by repetition and as notices only: there a heading is a line of
+    its own.
+    """
+    keys = [(document, _key(text)) for document, text, _ in lines]
+    count = Counter(keys)
+    small = _begin_small(lines)
+    seen: set[tuple[int, str]] = set()
+    entries = [paged and _is_entry(text) for _, text, paged in lines]
+    result = []
+    for i, ((document, text, paged), key) in enumerate(zip(lines, keys, strict=True)):
+        among = sum(entries[max(i - _NEAR, 0) : i + _NEAR + 1]) - entries[i]
+        repeated = bool(key[1]) and (key in seen or (paged and count[key] >= OFTEN))
+        seen.add(key)
+        rest = text[:1].islower() and small[document] <= _LOWER
+        nothing = repeated or bool(_NOTICE.search(text)) or entries[i]
+        result.append(nothing or (paged and (rest or among >= _MANY or not _says(text))))
+    return result
+
+
+def _key(text: str) -> str:
+    return " ".join(words(_NUMBERS.sub(" ", text.casefold())))
+
+
+def _begin_small(lines: Sequence[tuple[int, str, bool]]) -> dict[int, float]:
+    """Of each document the share of its lines that begin with a small letter."""
+    small: Counter[int] = Counter()
+    letters: Counter[int] = Counter()
+    for document, text, _ in lines:
+        small[document] += text[:1].islower()
+        letters[document] += text[:1].isalpha()
+    return {document: small[document] / max(letters[document], 1) for document, _, _ in lines}
+
+
+def _is_entry(text: str) -> bool:
+    """Whether it looks like an entry of a table of contents, or of an index."""
+    return bool(_LEADERS.search(text) or _CONTENTS.match(text))
+
+
+def _says(text: str) -> bool:
+    """Whether a line of a page is a sentence, and no title, heading or question."""
+    tokens = text.split()
+    plain = sum(token.isalpha() and token.islower() for token in tokens)
+    if len(tokens) < 5 or plain < 2 or text.endswith("?"):
+        return False
+    if not _BEGIN.match(text):
+        return False
+    if _NUMBERED.match(text) and (len(tokens) <= _HEADING_WORDS or tokens[-1].isdigit()):
+        return False
+    return text[-1] in _ENDS or len(tokens) >= _TITLE_WORDS
