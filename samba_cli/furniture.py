@@ -22,7 +22,8 @@ _NEAR, _MANY = 4, 3  # so many entries of the contents among so many lines on ei
 _NOTICE = re.compile(
     r"©|\bcopyright (?:\(c\)|\d{4})|\ball rights reserved\b|\bpermission is (?:hereby )?granted\b"
     r"|\bverbatim copies of this\b|\bmay be (?:freely )?(?:re)?distributed\b"
-    r"|\btrademarks and copyrights\b",
+    r"|\btrademarks and copyrights\b|\bredistribute it and/or modify\b|\bwithout any warranty\b"
+    r"|\bsee the gnu [\w ]{0,20}public licen[sc]e\b",
     re.IGNORECASE,
 )
 _BEGIN = re.compile(r"[\w\"'“‘(\[/$€£#*•-]")

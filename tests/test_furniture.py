@@ -23,6 +23,7 @@ NOTHING = [
     "What did the flood do to the bridge?",
     "Copyright © 2021 by the council of the town, which keeps it.",
     "This document may be freely redistributed or modified in any form.",
+    "This manual is free; you may redistribute it and/or modify it under these terms.",
     "which was closed for many years after that.",
     "̀ I thought that this bridge was open’!",
     "x = y 2 z",
