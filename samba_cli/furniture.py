@@ -1,8 +1,8 @@
-"""What stands on pages and says nothing of what they are about: heads, contents, notices.
+"""What stands in a text and says nothing of what it is about: heads, contents, notices, markup.
 
 A PDF has its text line by line as it is printed: the running head of each page, the table of
-contents, the copyright page, and half a sentence where a page ends. None of that belongs in a
-summary.
+contents, the copyright page, and half a sentence where a page ends; a README has badges and the
+first lines of programs. None of that belongs in a summary.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ _NOTICE = re.compile(
     r"|\bsee the gnu [\w ]{0,20}public licen[sc]e\b",
     re.IGNORECASE,
 )
+# Tags, directives, prompts and statements, where a text has them between its sentences.
+_MARKUP = re.compile(
+    r"</?[a-z][\w-]*(?:\s[^<>]*)?/?>|<!--|^(?:\.\.\s|>>>|\.\.\.\s|\$\s|:\w+:\s)"
+    r"|^(?:from\s\S+\simport|import)\s\w|^\w+\s=\s\w+\(",
+    re.IGNORECASE,
+)
 _BEGIN = re.compile(r"[\w\"'“‘(\[/$€£#*•-]")
 _ENDS = '.!:;"”’)'
 _TITLE_WORDS = 8  # a line without a stop that has fewer is a title
@@ -37,8 +43,8 @@ def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
     """For each (document, line, whether it is of a page) in order: does it say nothing?
 
     Of lines that differ in their numbers alone the first may stay where they are few. Lines of
-    texts without pages are judged by repetition and as notices only: there a heading is a line of
-    its own.
+    texts without pages are judged by repetition, as notices and as markup only: there a heading is
+    a line of its own.
     """
     keys = [(document, _key(text)) for document, text, _ in lines]
     count = Counter(keys)
@@ -51,7 +57,7 @@ def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
         repeated = bool(key[1]) and (key in seen or (paged and count[key] >= OFTEN))
         seen.add(key)
         rest = text[:1].islower() and small[document] <= _LOWER
-        nothing = repeated or bool(_NOTICE.search(text)) or entries[i]
+        nothing = repeated or bool(_NOTICE.search(text) or _MARKUP.search(text)) or entries[i]
         result.append(nothing or (paged and (rest or among >= _MANY or not _says(text))))
     return result
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from samba_cli.entrance import entrance
 from samba_cli.evidence import EvidenceOptions, find_evidence
 from samba_cli.extraction import Unit, choose_units, units, worth
 from samba_cli.furniture import furniture
@@ -23,6 +24,7 @@ from samba_cli.results import SummarySentence
 from samba_cli.salience import Span
 from samba_cli.support import comments
 
+ENOUGH = 4  # sentences of a README to speak for the repository
 MOST_PASSAGES = 4000  # whose sentences are weighed: of a longer input, those that stand out
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*$", re.MULTILINE)
 _HEADING_MARK = re.compile(r"#{1,6}[ \t]+")
@@ -50,6 +52,8 @@ def extractive_sentences(
     `exact`: the length is filled, and the last sentence taken is cut short with an ellipsis.
     """
     found = _telling(list(_extracts(index, focus, model, tokenizer, prompts)))
+    if not focus and len(spans) == 1:
+        found = _at_the_entrance(found)
     values = worth([one.unit for one in found], length, focus or "")
     said: list[SummarySentence] = []
     for span in spans:
@@ -74,6 +78,13 @@ def _telling(found: list[Extract]) -> list[Extract]:
     ]
     says = [one for one, nothing in zip(found, furniture(lines), strict=True) if not nothing]
     return says or found
+
+
+def _at_the_entrance(found: list[Extract]) -> list[Extract]:
+    """Of a repository what its README says, where that is enough for a summary."""
+    name = entrance((one.stored.passage.document, one.stored.passage.kind) for one in found)
+    says = [one for one in found if one.stored.passage.document == name]
+    return says if len(says) >= ENOUGH else found
 
 
 def _extracts(

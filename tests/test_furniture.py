@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samba_cli.entrance import entrance
 from samba_cli.extraction import SAME, Unit, choose_units, units, worth
 from samba_cli.furniture import furniture
 
@@ -53,6 +55,28 @@ def test_text_without_pages_is_judged_by_repetition_and_as_a_notice_only() -> No
     assert judged == [False, False, False, True, True, False]
     assert furniture([(1, "The same words.", False), (2, "The same words.", False)]) == [False] * 2
     assert furniture([]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".. image:: logo.png of the bridge", ">>> open the bridge", "<h1>The old bridge</h1>",
+        "<!-- a word on licences --> and more", ":alt: the bridge from above", "$ bridge open",
+        "from bridge import arch", 'answer = ask("Which bridge is it?")',
+    ],
+)  # fmt: skip
+def test_markup_and_statements_are_no_sentences(text: str) -> None:
+    assert furniture([(1, text, False)]) == [True]
+    assert furniture([(1, f"It says of it: {text[:2]}", False)]) == [False]
+
+
+def test_a_repository_speaks_through_the_readme_at_its_top() -> None:
+    code = [("a/b/x.py", "code"), ("a/b/README.rst", "text")]
+    assert entrance(code) == "a/b/README.rst"
+    assert entrance([*code, ("a/readme.md", "markdown"), ("a/README", "text")]) == "a/README"
+    assert entrance([*code[:1], ("a/README-dist.rst", "text"), ("a/readme.py", "code")]) is None
+    assert entrance([("README.md", "markdown"), ("b.md", "markdown")]) is None
+    assert entrance([]) is None
 
 
 def test_a_text_all_in_small_letters_is_no_rest_of_sentences() -> None:

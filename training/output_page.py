@@ -67,7 +67,7 @@ def page(
     blocks = [
         "# Real outputs, good and bad",
         "Made by `python -m training.outputs`, not by hand: every output is shown whole, as it "
-        "came the first time. The sources and questions are in `training/outputs.json`.",
+        "came. The sources and questions are in `training/outputs.json`.",
         "How they were chosen:\n\n" + "\n".join(f"- {sentence}" for sentence in rule),
         _totals(sources, by_name, remarks),
     ]
