@@ -30,6 +30,7 @@ from samba_cli.text_match import (
     occurs,
     overlap,
     plausible_sentence,
+    words,
 )
 from samba_cli.writing import Written, replay_budget, write_all
 
@@ -202,7 +203,8 @@ def checked(
 
     Supported is what stands in a replayed passage word for word, or uses their words and no
     name or number that the document does not have. `sure`: that the text has an answer was
-    decided before, so some quote it is.
+    decided before, so some quote it is; so our own model, which copies, must also begin with a
+    word of the text or the question, as any word there may be a name with its capital.
     """
     if written.none:
         return "", False
@@ -212,9 +214,14 @@ def checked(
     if normalise(text).strip(" .!") in _SHORT_ANSWERS:
         return text, False
     held = set().union(*(content_words(one.stored.passage.text) for one in chosen))
-    if overlap(content_words(text), held) >= SUPPORTED and all(
-        any(occurs(name, one.stored.passage.text) for one in chosen) or index.contains(name)
-        for name in names_and_numbers(text)
+    known = not sure or content_words("".join(words(text)[:1])) <= held | content_words(question)
+    if (
+        known
+        and overlap(content_words(text), held) >= SUPPORTED
+        and all(
+            any(occurs(name, one.stored.passage.text) for one in chosen) or index.contains(name)
+            for name in names_and_numbers(text)
+        )
     ):
         return text, False
     for one in chosen:

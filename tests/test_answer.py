@@ -76,8 +76,9 @@ def test_an_answer_needs_support(folder: ReadFolder) -> None:
     chosen = [Scored(one, 1.0, 1.0, 1.0, asked) for one in folder.index.get([1])]
     assert chosen[0].coverage == 1.0
 
-    def check(text: str, none: bool = False) -> tuple[str, bool]:
-        return checked("What is the notice period?", Written(text, none), chosen, folder.index)
+    def check(text: str, none: bool = False, sure: bool = False) -> tuple[str, bool]:
+        question = "What is the notice period?"
+        return checked(question, Written(text, none), chosen, folder.index, sure)
 
     assert check("Three months.") == ("Three months.", False)
     assert check("the landlord gets 1,250 euros a month") == (
@@ -90,6 +91,11 @@ def test_an_answer_needs_support(folder: ReadFolder) -> None:
     assert check("completely different words entirely") == (quote, True)
     assert check("") == (quote, True) and check("", none=True) == ("", False)
     assert check("Yes.") == ("Yes.", False)
+    # "Anna Weber" is in the text; a sentence may begin with any word, so with a wrong name too
+    wrong = "Ana Weber pays the landlord a month"
+    assert check(wrong) == (wrong, False) and check(wrong, sure=True) == (quote, True)
+    right = "Weber pays the landlord a month"
+    assert check(right, sure=True) == (right, False)
     chosen[0] = replace(chosen[0], asked=asked | {f"other{i}" for i in range(8)})
     assert chosen[0].coverage == 0.2
     assert check("completely different words entirely") == ("", False)
