@@ -4,9 +4,11 @@
 // exponential is computed once. Per token and state that is 1 ex2 and 4 floating-point operations
 // (dt A, dt u B, h, C h); only the addition to h waits for the token before.
 //
-// Two kinds of warps share a block of WIDTH channels, so that the scan waits for nothing:
+// Two kinds of warps share a block of WIDTH channels, so that neither waits for memory:
 //   scanning warps read dt, dt u, B and C of a tile from shared memory and leave y there;
-//   helping warps make dt of the tiles to come, and the gated output from y of those that are done.
+//   helping warps make dt of the next tile, turn y of the last one into the gated output, and have
+//   the tile after next on its way to their registers.
+// One barrier a tile separates them; everything in shared memory exists twice.
 //
 // Where batch and channels do not fill the device, time is cut into segments: `scan_ends` takes
 // each from a zero state, `scan` starts from what the segments before it add up to.
@@ -22,54 +24,69 @@ struct Arguments {
     int64 whole;  // rows of u, delta, z, y (bit 0), of B and C (bit 1) are read 16 bytes at a time
 };
 
-struct __align__(16) Tile {
-    float2 dt[TILE][DT_ROW];  // dt, dt u
-    float y[TILE][Y_ROW];
-    element BC[TILE][BC_ROW];
-    Row u[HELPERS], z[HELPERS];  // every helper's own
+struct __align__(16) Shared {
+    float2 dt[2][TILE][DT_ROW];  // dt, dt u
+    float BC[2][TILE][FLOATS_ROW];
+    float y[2][TILE][Y_ROW];
 };
 
-struct Shared {
-    Tile tiles[STAGES];
-    Ring ring;
-};
+#define TAKEN 4  // tokens that a scanning thread takes together
 
+// What a thread reads of a token, and what follows from it alone.
 struct Step {
-    float2 dt;
-    Words BC;
+    float dt[2], BC[2 * OWN];
 };
 
-__device__ __forceinline__ void fetch(const Tile &tile, int t, int channel, int q,
-                                      Step (&step)[STEPS]) {
+struct Ready {
+    float decay[OWN], input[OWN], C[OWN];
+};
+
+__device__ __forceinline__ void fetch(const Shared &s, int at, int t, int channel, int q,
+                                      Step (&step)[TAKEN]) {
 #pragma unroll
-    for (int j = 0; j < STEPS; ++j) {
-        step[j].dt = tile.dt[t + j][channel];
-        step[j].BC = *reinterpret_cast<const Words *>(&tile.BC[t + j][q * 2 * OWN]);
+    for (int j = 0; j < TAKEN; ++j) {
+        read_floats(&s.dt[at][t + j][channel].x, step[j].dt);
+        read_floats(&s.BC[at][t + j][q * 2 * OWN], step[j].BC);
     }
 }
 
-// STEPS tokens: the states go on, and lane q of a channel leaves y of the tokens q, q + LANES, ...
+__device__ __forceinline__ void make_ready(const Step (&step)[TAKEN], const float (&rate)[OWN],
+                                           Ready (&ready)[TAKEN], float &elapsed) {
+#pragma unroll
+    for (int j = 0; j < TAKEN; ++j) {
+#pragma unroll
+        for (int n = 0; n < OWN; ++n) {
+            ready[j].decay[n] = exp2_fast(step[j].dt[0] * rate[n]);
+            ready[j].input[n] = step[j].dt[1] * step[j].BC[n];
+            ready[j].C[n] = step[j].BC[OWN + n];
+        }
+        elapsed += step[j].dt[0];
+    }
+}
+
+// The states go on by TAKEN tokens, and lanes of each channel leave y of them.
 template <bool OUTPUT>
-__device__ __forceinline__ void advance(Tile &tile, int t, int channel, int q,
-                                        const Step (&step)[STEPS], const float (&rate)[OWN],
-                                        float (&h)[OWN], float &elapsed) {
+__device__ __forceinline__ void advance(Shared &s, int at, int t, int channel, int q,
+                                        const Ready (&ready)[TAKEN], float (&h)[OWN]) {
+    const int sums = TAKEN < LANES ? TAKEN : LANES;  // made at once
 #pragma unroll
-    for (int first = 0; first < STEPS; first += LANES) {
-        float part[LANES];
+    for (int first = 0; first < TAKEN; first += sums) {
+        float part[sums];
 #pragma unroll
-        for (int j = 0; j < LANES; ++j) {
-            const Step &now = step[first + j];
-            float BC[2 * OWN];
-            widen_own(now.BC.x, BC);
-            part[j] = 0.0f;
+        for (int j = 0; j < sums; ++j) {
+            const Ready &now = ready[first + j];
 #pragma unroll
             for (int n = 0; n < OWN; ++n) {
-                h[n] = fmaf(exp2_fast(now.dt.x * rate[n]), h[n], now.dt.y * BC[n]);
-                if (OUTPUT) part[j] = fmaf(h[n], BC[OWN + n], part[j]);
+                h[n] = fmaf(now.decay[n], h[n], now.input[n]);
+                part[j] = n ? fmaf(h[n], now.C[n], part[j]) : h[n] * now.C[n];
             }
-            if (!OUTPUT) elapsed += now.dt.x;
         }
-        if (OUTPUT) tile.y[t + first + q][channel] = sum_over_lanes<LANES, 1>(part, q);
+        if (!OUTPUT) continue;
+        float sum = sum_over_lanes<sums, 1>(part, q);
+#pragma unroll
+        for (int other = sums; other < LANES; other *= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, other);
+        if (q < sums) s.y[at][t + first + q][channel] = sum;
     }
 }
 
@@ -95,17 +112,17 @@ __device__ __forceinline__ void scan_tiles(Shared &s, const Arguments &a, int64 
 #pragma unroll
             for (int n = 0; n < OWN; ++n) h[n] = fmaf(exp2_fast(sum * rate[n]), h[n], end[n]);
         }
+    __syncthreads();  // the first tile is ready
 
-    Step now[STEPS], next[STEPS];
-    await(&s.ring.full[0], 0);
-    fetch(s.tiles[0], 0, channel, q, now);
-    int stage = 0, parity = 0;
     for (int i = 0; i < tiles; ++i) {
-        Tile &tile = s.tiles[stage];
-        barrier *done = &s.ring.done[stage];
-        if (++stage == STAGES) stage = 0, parity ^= 1;
+        int at = i & 1;
+        Step next[TAKEN];
+        Ready now[TAKEN], soon[TAKEN];  // exponentials are under way while the states go on
+        fetch(s, at, 0, channel, q, next);
+        make_ready(next, rate, now, elapsed);
+        fetch(s, at, TAKEN, channel, q, next);
 #pragma unroll
-        for (int t = 0; t < TILE; t += STEPS) {
+        for (int t = 0; t < TILE; t += TAKEN) {
             if (OUTPUT && t % CHUNK == 0 && a.kept && inside) {
                 int64 chunk = (from + (int64)i * TILE + t) / CHUNK;
                 float *to = a.kept + ((b * chunks + chunk) * STATES + q * OWN) * a.channels + e;
@@ -113,17 +130,13 @@ __device__ __forceinline__ void scan_tiles(Shared &s, const Arguments &a, int64 
                 for (int n = 0; n < OWN; ++n)
                     if (chunk < chunks) to[n * a.channels] = h[n];
             }
-            if (t + STEPS < TILE) {
-                fetch(tile, t + STEPS, channel, q, next);
-            } else if (i + 1 < tiles) {
-                await(&s.ring.full[stage], parity);
-                fetch(s.tiles[stage], 0, channel, q, next);
-            }
-            advance<OUTPUT>(tile, t, channel, q, now, rate, h, elapsed);
+            if (t + TAKEN < TILE) make_ready(next, rate, soon, elapsed);
+            if (t + 2 * TAKEN < TILE) fetch(s, at, t + 2 * TAKEN, channel, q, next);
+            advance<OUTPUT>(s, at, t, channel, q, now, h);
 #pragma unroll
-            for (int j = 0; j < STEPS; ++j) now[j] = next[j];
+            for (int j = 0; j < TAKEN; ++j) now[j] = soon[j];
         }
-        arrive(done);
+        __syncthreads();
     }
 
     if (!inside) return;
@@ -137,93 +150,128 @@ __device__ __forceinline__ void scan_tiles(Shared &s, const Arguments &a, int64 
     }
 }
 
+// One token's 8 channels.
+struct Ahead {
+    Row u, delta, z;
+};
+
+// Where a helping thread reads and writes: from the first token of the segment on, in elements.
+// The tokens of a segment are counted in 32 bits, what lies between two of them too.
+struct Lines {
+    const element *u, *delta, *z;
+    element *y;
+    int u_t, d_t, z_t, y_t;
+};
+
 template <bool OUTPUT>
 __device__ __forceinline__ void help_tiles(Shared &s, const Arguments &a, int64 b, int64 from,
                                            int64 to, int tiles, int64 first_channel) {
+    const int rounds = (4 * TILE + HELPERS - 1) / HELPERS;  // rows of 8 numbers of B and C
     int helper = threadIdx.x - WARPS * 32;
     int row = helper / WIDTH * 8 + helper % 8, column = helper / 8 % (WIDTH / 8) * 8;
     int64 e = first_channel + column;
-    int count = (int)(a.channels - e < 8 ? a.channels - e : 8);
-    bool whole = (a.whole & 1) && count == 8;
-    const element *u = a.u + b * a.u_b + e * a.u_e, *delta = a.delta + b * a.d_b + e * a.d_e;
-    const element *z = a.z ? a.z + b * a.z_b + e * a.z_e : a.z;
+    int count = (int)(a.channels - e < 8 ? a.channels - e : 8), length = (int)(to - from);
+    bool whole = (a.whole & 1) && count == 8, whole_BC = (a.whole & 2) != 0;
+    bool gated = OUTPUT && a.z != nullptr;
+    Lines at = {a.u + b * a.u_b + from * a.u_t + e * a.u_e,
+                a.delta + b * a.d_b + from * a.d_t + e * a.d_e,
+                gated ? a.z + b * a.z_b + from * a.z_t + e * a.z_e : nullptr,
+                a.y + (b * a.length + from) * a.channels + e,
+                (int)a.u_t, (int)a.d_t, (int)a.z_t, (int)a.channels};
+    const element *lines[rounds];
+    int between[rounds], tokens[rounds], parts[rounds];
+#pragma unroll
+    for (int i = 0; i < rounds; ++i) {
+        int item = helper + i * HELPERS, part = item / 8 % 4;
+        tokens[i] = item / 32 * 8 + item % 8, parts[i] = part;
+        between[i] = (int)(part < 2 ? a.B_t : a.C_t);
+        lines[i] = (part < 2 ? a.B + b * a.B_b + from * a.B_t : a.C + b * a.C_b + from * a.C_t) +
+                   part % 2 * 8;
+    }
     float bias[8], skip[8];
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
         bias[j] = a.bias && j < count ? a.bias[e + j] : 0.0f;
         skip[j] = a.D && j < count ? a.D[e + j] : 0.0f;
     }
-    const int rounds = (4 * TILE + HELPERS - 1) / HELPERS;  // 8 numbers of B or C of a token each
-    Row next_u = no_row(), next_delta = no_row(), next_z = no_row(), next_BC[rounds];
+    Ahead next = {no_row(), no_row(), no_row()};
+    Row rows[rounds];  // of B and C
 
+    // Beyond the last token its numbers come again: they are finite, and its step will be zero.
     auto read = [&](int tile) {
-        int64 t = from + (int64)tile * TILE + row;
-        if (t < to && count > 0) {
-            next_u = read_row(u + t * a.u_t, a.u_e, count, whole);
-            next_delta = read_row(delta + t * a.d_t, a.d_e, count, whole);
-            if (OUTPUT && a.z) next_z = read_row(z + t * a.z_t, a.z_e, count, whole);
+        int t = tile * TILE + row, last = length - 1;
+        t = t < last ? t : last;
+        const element *u = at.u + (int64)t * at.u_t, *delta = at.delta + (int64)t * at.d_t;
+        const element *z = at.z + (int64)t * at.z_t;
+        if (whole) {
+            next.u = load_row(u);
+            next.delta = load_row(delta);
+            if (gated) next.z = load_row(z);
+        } else if (count > 0) {
+            next.u = gather_row(u, a.u_e, count);
+            next.delta = gather_row(delta, a.d_e, count);
+            if (gated) next.z = gather_row(z, a.z_e, count);
         }
 #pragma unroll
         for (int i = 0; i < rounds; ++i) {
-            int item = helper + i * HELPERS, token = item / 32 * 8 + item % 8, part = item / 8 % 4;
-            int64 at = from + (int64)tile * TILE + token;
-            next_BC[i] = no_row();
-            if (token < TILE && at < to && (OUTPUT || part < 2)) {
-                const element *line = part < 2 ? a.B + b * a.B_b + at * a.B_t
-                                               : a.C + b * a.C_b + at * a.C_t;
-                next_BC[i] = read_row(line + part % 2 * 8, 1, 8, (a.whole & 2) != 0);
-            }
+            int token = tile * TILE + tokens[i];
+            const element *line = lines[i] + (int64)(token < last ? token : last) * between[i];
+            if (tokens[i] < TILE && (OUTPUT || parts[i] < 2))
+                rows[i] = whole_BC ? load_row(line) : gather_row(line, 1, 8);
         }
     };
-    auto prepare = [&](Tile &tile, int index) {
-        bool present = from + (int64)index * TILE + row < to;
+    auto prepare = [&](int tile) {
+        bool present = tile * TILE + row < length;
         float x[8], dt[8];
-        widen_row(next_u, x);
-        widen_row(next_delta, dt);
-        if (OUTPUT) tile.u[helper] = next_u, tile.z[helper] = next_z;
+        widen_row(next.u, x);
+        widen_row(next.delta, dt);
+        float4 *line = reinterpret_cast<float4 *>(&s.dt[tile & 1][row][column]);
 #pragma unroll
-        for (int j = 0; j < 8; ++j) dt[j] = present ? softplus(dt[j] + bias[j]) : 0.0f;
-        float4 *line = reinterpret_cast<float4 *>(&tile.dt[row][column]);
+        for (int j = 0; j < 8; ++j) dt[j] = present ? dt[j] + bias[j] : NO_STEP;
+#pragma unroll
+        for (int j = 0; j < 8; ++j) dt[j] = softplus(dt[j]);
 #pragma unroll
         for (int j = 0; j < 8; j += 2)
             line[j / 2] = make_float4(dt[j], dt[j] * x[j], dt[j + 1], dt[j + 1] * x[j + 1]);
 #pragma unroll
         for (int i = 0; i < rounds; ++i) {
-            int item = helper + i * HELPERS, token = item / 32 * 8 + item % 8;
-            if (token < TILE) put_own(tile.BC[token], item / 8 % 4, next_BC[i]);
+            float values[8];
+            widen_row(rows[i], values);
+            if (tokens[i] < TILE) put_floats(s.BC[tile & 1][tokens[i]], parts[i], values);
         }
     };
-    auto finish = [&](const Tile &tile, int index) {
-        int64 t = from + (int64)index * TILE + row;
-        if (t >= to || count <= 0) return;
-        const float4 *line = reinterpret_cast<const float4 *>(&tile.y[row][column]);
+    auto finish = [&](int tile, const Row &u_row, const Row &z_row) {
+        int t = tile * TILE + row;
+        if (t >= length || count <= 0) return;
+        const float4 *line = reinterpret_cast<const float4 *>(&s.y[tile & 1][row][column]);
         float4 low = line[0], high = line[1];
         float y[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}, x[8], gate[8];
-        widen_row(tile.u[helper], x);
-        widen_row(tile.z[helper], gate);
+        widen_row(u_row, x);
 #pragma unroll
-        for (int j = 0; j < 8; ++j) {
-            y[j] = fmaf(skip[j], x[j], y[j]);
-            if (a.z) y[j] *= gate[j] * sigmoid(gate[j]);
+        for (int j = 0; j < 8; ++j) y[j] = fmaf(skip[j], x[j], y[j]);
+        if (gated) {
+            widen_row(z_row, gate);
+#pragma unroll
+            for (int j = 0; j < 8; ++j) y[j] *= gate[j] * sigmoid(gate[j]);
         }
-        write_row(a.y + (b * a.length + t) * a.channels + e, y, count, whole);
+        write_row(at.y + (int64)t * at.y_t, y, count, whole);
     };
 
     read(0);
-    int stage = 0, parity = 1;
-    for (int i = 0; i < tiles + STAGES; ++i) {
-        Tile &tile = s.tiles[stage];
-        if (i >= STAGES && i - STAGES < tiles) {
-            await(&s.ring.done[stage], parity);
-            if (OUTPUT) finish(tile, i - STAGES);
-        }
-        if (i < tiles) {
-            prepare(tile, i);
-            arrive(&s.ring.full[stage]);
-            if (i + 1 < tiles) read(i + 1);
-        }
-        if (++stage == STAGES) stage = 0, parity ^= 1;
+    prepare(0);
+    Row u_now = next.u, z_now = next.z, u_before = no_row(), z_before = no_row();
+    if (tiles > 1) read(1);
+    __syncthreads();
+    for (int i = 0; i < tiles; ++i) {
+        if (i + 1 < tiles) prepare(i + 1);
+        Row u_next = next.u, z_next = next.z;
+        if (i + 2 < tiles) read(i + 2);
+        if (OUTPUT && i > 0) finish(i - 1, u_before, z_before);
+        u_before = u_now, z_before = z_now;
+        u_now = u_next, z_now = z_next;
+        __syncthreads();
     }
+    if (OUTPUT) finish(tiles - 1, u_before, z_before);
 }
 
 template <bool OUTPUT>
@@ -235,7 +283,6 @@ __device__ __forceinline__ void scan_segment(const Arguments &a) {
     int64 from = (int64)blockIdx.y * a.segment;
     int64 to = from + a.segment < a.length ? from + a.segment : a.length;
     int tiles = (int)((to - from + TILE - 1) / TILE);
-    start_ring(s.ring);
     if (threadIdx.x < WARPS * 32)
         scan_tiles<OUTPUT>(s, a, b, from, tiles, first_channel);
     else

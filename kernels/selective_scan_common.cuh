@@ -3,7 +3,7 @@
 //
 // Macros set by the compiler's command line: TYPE (0 float, 1 bfloat16, 2 float16), LANES (threads
 // that share a channel's 16 states), WARPS (that scan), TILE (tokens that are handed over at once),
-// STAGES (tiles in shared memory), RESIDENT (blocks on a multiprocessor).
+// STAGES (tiles in shared memory, of the backward), RESIDENT (blocks on a multiprocessor).
 
 typedef long long int64;
 typedef unsigned int uint32;
@@ -14,12 +14,13 @@ typedef unsigned long long barrier;
 #define OWN (STATES / LANES)          // states of a thread
 #define WIDTH (WARPS * 32 / LANES)    // channels of a block
 #define HELPERS (TILE * WIDTH / 8)    // threads that feed the scanning warps: 8 channels, one token
-#define STEPS (LANES < 4 ? 4 : LANES) // tokens taken together
+#define STEPS (LANES < 4 ? 4 : LANES) // tokens taken together, by the backward
 #define LOG2E 1.4426950408889634f
 // Rows of shared memory are longer than what they hold, so that neither the eight threads that
 // write eight rows at once nor the lanes that share a channel meet on a bank.
 #define DT_ROW (WIDTH + 2)
 #define Y_ROW (WIDTH + (32 / LANES < 4 ? 4 : 32 / LANES))
+#define FLOATS_ROW (2 * STATES + 4)    // B and C as floats
 #define BC_ROW (2 * STATES + 16 / (int)sizeof(element))
 
 __device__ __forceinline__ float exp2_fast(float x) {
@@ -53,6 +54,8 @@ __device__ __forceinline__ float softplus(float x) {
     p = fmaf(p, e, 0.9999999403953552f);
     return fmaf(p, e, fmaxf(x, 0.0f));
 }
+
+#define NO_STEP -1e4f  // softplus makes exactly 0 of it
 
 #if TYPE == 0
 typedef float element;
@@ -125,20 +128,25 @@ __device__ __forceinline__ Row narrow_row(const float (&x)[8]) {
     return row;
 }
 
-// Elements 0 .. count - 1 of a row, the others zero. `whole`: eight, adjoining, on 16 bytes.
-__device__ __forceinline__ Row read_row(const element *from, int64 stride, int count, bool whole) {
-    Row row = no_row();
-    if (whole) {
+// Eight elements that adjoin, on 16 bytes.
+__device__ __forceinline__ Row load_row(const element *from) {
+    Row row;
 #pragma unroll
-        for (int i = 0; i < (int)sizeof(element) / 2; ++i)
-            row.part[i] = __ldg(reinterpret_cast<const uint4 *>(from) + i);
-    } else {
-        float x[8];
-#pragma unroll
-        for (int j = 0; j < 8; ++j) x[j] = j < count ? widen(from[j * stride]) : 0.0f;
-        row = narrow_row(x);
-    }
+    for (int i = 0; i < (int)sizeof(element) / 2; ++i)
+        row.part[i] = __ldg(reinterpret_cast<const uint4 *>(from) + i);
     return row;
+}
+
+// Elements 0 .. count - 1 of a row, the others zero.
+__device__ __forceinline__ Row gather_row(const element *from, int64 stride, int count) {
+    float x[8];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) x[j] = j < count ? widen(from[j * stride]) : 0.0f;
+    return narrow_row(x);
+}
+
+__device__ __forceinline__ Row read_row(const element *from, int64 stride, int count, bool whole) {
+    return whole ? load_row(from) : gather_row(from, stride, count);
 }
 
 __device__ __forceinline__ void write_row(element *to, const float (&x)[8], int count, bool whole) {
@@ -223,6 +231,41 @@ __device__ __forceinline__ void put_own(element *line, int part, const Row &row)
         element *to = line + (first + i) / OWN * 2 * OWN + shift + (first + i) % OWN;
 #pragma unroll
         for (int n = 0; n < (OWN < 8 ? OWN : 8); ++n) to[n] = values[i + n];
+    }
+}
+
+// The same as floats.
+__device__ __forceinline__ void put_floats(float *line, int part, const float (&x)[8]) {
+    int first = part % 2 * 8, shift = part < 2 ? 0 : OWN;
+    const int together = OWN < 8 ? OWN : 8;
+#pragma unroll
+    for (int i = 0; i < 8; i += together) {
+        float *to = line + (first + i) / OWN * 2 * OWN + shift + (first + i) % OWN;
+        if (together == 1) {
+            to[0] = x[i];
+        } else if (together == 2) {
+            *reinterpret_cast<float2 *>(to) = make_float2(x[i], x[i + together - 1]);
+        } else {
+#pragma unroll
+            for (int n = 0; n < together; n += 4)
+                *reinterpret_cast<float4 *>(to + n) =
+                    make_float4(x[i + n], x[i + n + 1], x[i + n + 2], x[i + n + 3]);
+        }
+    }
+}
+
+// 2 or a multiple of 4 floats of shared memory, as many at once as lie on a line.
+template <int COUNT>
+__device__ __forceinline__ void read_floats(const float *from, float (&x)[COUNT]) {
+    if (COUNT == 2) {
+        float2 two = *reinterpret_cast<const float2 *>(from);
+        x[0] = two.x, x[1] = two.y;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i + 3 < COUNT; i += 4) {
+        float4 four = *reinterpret_cast<const float4 *>(from + i);
+        x[i] = four.x, x[i + 1] = four.y, x[i + 2] = four.z, x[i + 3] = four.w;
     }
 }
 

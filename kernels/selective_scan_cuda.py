@@ -23,10 +23,10 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 class Plan(NamedTuple):
     """The macros of the source: see selective_scan_common.cuh."""
 
-    lanes: int = 4
-    warps: int = 4
-    tile: int = 32
-    stages: int = 4
+    lanes: int = 8
+    warps: int = 8
+    tile: int = 64
+    stages: int = 2
     resident: int = 1
 
     @property
@@ -37,14 +37,14 @@ class Plan(NamedTuple):
     def threads(self) -> int:
         return self.warps * 32 + self.tile * self.channels // 8
 
-    def shared_bytes(self, dtype: torch.dtype) -> int:
+    def shared_bytes(self) -> int:
         """The size of `Shared` in selective_scan.cu."""
-        row = 8 * (self.channels + 2) + 4 * (self.channels + max(4, 32 // self.lanes))
-        row += 2 * STATES * dtype.itemsize + 16 + 2 * self.channels * dtype.itemsize
-        return self.stages * (self.tile * row + 16)
+        y_row = self.channels + max(4, 32 // self.lanes)
+        return 2 * self.tile * 4 * (2 * self.channels + 4 + 2 * STATES + 4 + y_row)
 
 
 DEFAULT = Plan()
+MANY_BLOCKS = Plan(lanes=4, warps=4, tile=32, resident=2)  # two blocks hide what more lanes do
 
 
 @cache
@@ -61,20 +61,27 @@ def macros(plan: Plan, dtype: torch.dtype) -> dict[str, int]:
 @cache
 def kernel(name: str, plan: Plan, dtype: torch.dtype, device: int) -> Kernel:
     source = read_source("selective_scan.cu")
-    return load_kernel(source, name, macros(plan, dtype), device, plan.shared_bytes(dtype))
+    return load_kernel(source, name, macros(plan, dtype), device, plan.shared_bytes())
 
 
 def cuda_scan_for(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, z: Tensor | None
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    z: Tensor | None,
+    gradients: bool = False,
 ) -> bool:
     """Does the CUDA source take these inputs here? `SAMBA_SCAN=auto|cuda|triton` overrides.
 
+    Gradients of float32 inputs stay with Triton, whose sums over long texts are more exact.
     Raises ValueError for an unknown name, or where `cuda` is asked for and cannot run.
     """
     choice = os.environ.get("SAMBA_SCAN", "auto")
     if choice not in ("auto", "cuda", "triton"):
         raise ValueError(f"SAMBA_SCAN must be auto, cuda or triton, not {choice!r}")
-    if choice == "triton":
+    if choice == "triton" or (gradients and u.dtype == torch.float32):
         return False
     same = all(x is None or x.dtype == u.dtype for x in (delta, B, C, z))
     fits = u.is_cuda and A.shape[1] == STATES and same and u.dtype in TYPES
@@ -143,12 +150,15 @@ def scan_forward(
     state: Tensor | None,
     keep: bool,
     segment: int | None = None,
-    plan: Plan = DEFAULT,
+    plan: Plan | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `selective_scan_triton.scan_forward` returns, from the same arguments."""
     batch, length, channels = u.shape
     device = u.device.index
     B, C = (x if x.stride(2) == 1 else x.contiguous() for x in (B, C))
+    if plan is None:
+        full = batch * -(-channels // DEFAULT.channels) > 2 * multiprocessors(device)
+        plan = MANY_BLOCKS if full else DEFAULT
     blocks = batch * -(-channels // plan.channels)
     segment = segment_length(length, blocks, plan, device) if segment is None else segment
     segments = -(-length // segment)

@@ -19,7 +19,7 @@ from samba_cli.kernels.selective_scan_cuda import (
     whole_rows,
 )
 
-DEFAULT = Plan(stages=2, resident=2)
+DEFAULT = Plan(lanes=4, warps=4, tile=32, stages=2, resident=2)
 
 
 def shared_bytes(plan: Plan, dtype: torch.dtype) -> int:

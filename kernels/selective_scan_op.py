@@ -26,7 +26,7 @@ def scan_forward(
     state: Tensor | None,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if cuda_scan_for(u, delta, A, B, C, z):
+    if cuda_scan_for(u, delta, A, B, C, z, gradients=keep):
         from samba_cli.kernels.selective_scan_cuda import scan_forward as scan
     else:
         from samba_cli.kernels.selective_scan_triton import scan_forward as scan
@@ -46,7 +46,7 @@ def scan_backward(
     delta_bias: Tensor | None,
     kept: Tensor,
 ) -> tuple[Tensor, ...]:
-    if cuda_scan_for(u, delta, A, B, C, z):
+    if cuda_scan_for(u, delta, A, B, C, z, gradients=True):
         from samba_cli.kernels.selective_scan_cuda_backward import scan_backward as scan
     else:
         from samba_cli.kernels.selective_scan_triton_backward import scan_backward as scan

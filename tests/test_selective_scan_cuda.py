@@ -43,7 +43,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch, built: Path) -> None:
     backward = selective_scan_cuda_backward.shared_bytes
 
     def forward_kernel(name: str, plan: Plan, dtype: torch.dtype, device: Any) -> EmulatedKernel:
-        source, size = read_source("selective_scan.cu"), plan.shared_bytes(dtype)
+        source, size = read_source("selective_scan.cu"), plan.shared_bytes()
         return EmulatedKernel(source, name, macros(plan, dtype), size, built)
 
     def backward_kernel(name: str, plan: Plan, dtype: torch.dtype, device: Any) -> EmulatedKernel:
@@ -54,7 +54,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch, built: Path) -> None:
     monkeypatch.setattr(selective_scan_cuda_backward, "kernel", backward_kernel)
     monkeypatch.setattr(selective_scan_cuda, "multiprocessors", lambda device: 3)
     operators = pytest.importorskip("samba_cli.kernels.selective_scan_op")
-    monkeypatch.setattr(operators, "cuda_scan_for", lambda *inputs: True)
+    monkeypatch.setattr(operators, "cuda_scan_for", lambda *inputs, **options: True)
 
 
 @needs_compiler
@@ -94,7 +94,7 @@ def test_strided_inputs() -> None:
 @needs_compiler
 @needs_operator
 @pytest.mark.usefixtures("emulated")
-@pytest.mark.parametrize("plan", [Plan(), Plan(lanes=8)])
+@pytest.mark.parametrize("plan", [Plan(lanes=4, warps=4, tile=32), Plan(lanes=8, warps=4, tile=32)])
 def test_plans_and_time_segments_change_nothing(plan: Plan) -> None:
     inputs = cast(make_inputs(1, 100, 20, 16), torch.float32)
     values: list[Any] = list(inputs.values())
@@ -189,6 +189,14 @@ def test_gpu_agrees_with_the_reference(
     monkeypatch.setenv("SAMBA_SCAN", "cuda")
     inputs = make_inputs(batch, length, channels, 16)
     check_all(inputs, dtype, "triton", "cuda", TOLERANCE[dtype])
+    with torch.no_grad(), force("triton"):  # float32 without gradients is CUDA's too
+        y, state = selective_scan(**cast(inputs, dtype, "cuda"))
+    rounded = cast(inputs, dtype, "cuda")
+    with torch.no_grad(), force("ref"):
+        wanted = selective_scan(
+            **{k: None if v is None else v.double() for k, v in rounded.items()}
+        )
+    assert error(y, wanted[0]) < TOLERANCE[dtype] and error(state, wanted[1]) < 1e-5
     bare = make_inputs(batch, length, channels, 16, frozenset())
     check_all(bare, dtype, "triton", "cuda", TOLERANCE[dtype])
 
