@@ -25,8 +25,8 @@ def _input_kernel(
     x, norm, weight, scale, bias, cos, sin, q, keys, values, slot_ptr, slot,
     n_q, n_kv, stride_k, stride_v, eps,
     D: tl.constexpr, COLUMNS: tl.constexpr, HEAD: tl.constexpr, HALF: tl.constexpr,
-    ROWS: tl.constexpr, STAGES: tl.constexpr, SLOT_IN_MEMORY: tl.constexpr, SCALE: tl.constexpr,
-    BIAS: tl.constexpr, EARLY: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, ASKED: tl.constexpr, SLOT_IN_MEMORY: tl.constexpr,
+    SCALE: tl.constexpr, BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Pairs of rows that one rotation turns: i and i + HALF of a head, for i < HALF."""
     begin(EARLY)

@@ -3,8 +3,8 @@
 In a chain of short kernels the start and the end of each leave the memory idle. On NVIDIA GPUs from
 Hopper on, a kernel launched with `options(x)` may start as soon as all programs of the one before
 it have (CUDA C++ programming guide, "Programmatic Dependent Launch and Synchronization"). It then
-loads its weights, which nothing in the chain writes, and calls `wait` before it touches anything
-that an earlier kernel makes. Every kernel of a chain waits, so when one has waited, all before it
+loads its weights, which nothing in the chain writes, has more of them fetched to L2 (`ask_for`),
+and calls `wait` before it touches anything that an earlier kernel makes. Every kernel of a chain waits, so when one has waited, all before it
 are done.
 """
 
@@ -35,6 +35,24 @@ def wait(EARLY: tl.constexpr):
     """Until all kernels before this one are done."""
     if EARLY:
         gdc_wait()
+
+
+@triton.jit
+def ask_for(ptr, r, first, stride, last, COUNT: tl.constexpr, EARLY: tl.constexpr):
+    """Have COUNT elements of each row r of a matrix, from column `first` on, fetched to L2.
+
+    Meanwhile the kernel goes on. Columns past `last` count as that one. What another kernel writes
+    there in the meantime is still what a later load sees: L2 is where all of them meet.
+    """
+    if EARLY:
+        LINE: tl.constexpr = 1024 // ptr.dtype.element_ty.primitive_bitwidth  # 128 bytes
+        LINES: tl.constexpr = (COUNT + LINE - 1) // LINE
+        column = tl.minimum(first + tl.arange(0, LINES) * LINE, last)
+        at = ptr + r.to(tl.int64)[:, None] * stride + column[None, :]
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [at.to(tl.int64)],
+            dtype=tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
 
 
 @cache

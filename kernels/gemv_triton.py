@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samba_cli.kernels.dependent_launch import begin, options, wait
+from samba_cli.kernels.dependent_launch import ask_for, begin, options, wait
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,18 @@ class Tile:
     num_warps: int
     stages: int
     programs: int  # in all
+    asked: int = 0  # blocks after those, which are fetched to L2 before the vector is there
 
     def launch(self, x: Tensor) -> dict[str, Any]:
-        """The constant STAGES and the launch options."""
-        return {"STAGES": self.stages, "num_warps": self.num_warps, **options(x)}
+        """The constants STAGES and ASKED and the launch options."""
+        constants = {"STAGES": self.stages, "ASKED": self.asked, "num_warps": self.num_warps}
+        return {**constants, **options(x)}
 
 
 BLOCK_BYTES = 16384
 STAGES = 4
 PROGRAMS = 2  # of a multiprocessor
+ASKED = 4
 
 
 @cache
@@ -55,7 +58,7 @@ def tile(weight: Tensor, least_rows: int = 1) -> Tile:
     while rows > least_rows and _idle(M, rows, programs) > 0.1:
         rows //= 2
     num_warps = min(16, max(4, columns // 1024))
-    return Tile(rows, num_warps, STAGES, min(programs, triton.cdiv(M, rows)))
+    return Tile(rows, num_warps, STAGES, min(programs, triton.cdiv(M, rows)), ASKED)
 
 
 def _idle(M: int, rows: int, programs: int) -> float:
@@ -71,6 +74,20 @@ def block_of_rows(weight, r, in_r, K: tl.constexpr, COLUMNS: tl.constexpr):
     if K < COLUMNS:
         inside = inside & (k < K)[None, :]
     return tl.load(weight + r.to(tl.int64)[:, None] * K + k[None, :], inside, 0.0)
+
+
+@triton.jit
+def ask_for_blocks(
+    weight, M, K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
+    ASKED: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    """Blocks of ROWS rows of weight [M, K] after the first STAGES - 1, which are loaded at once."""
+    if EARLY:
+        for i in tl.static_range(ASKED):
+            block = tl.program_id(0) + (STAGES - 1 + i) * tl.num_programs(0)
+            if block * ROWS < M:
+                r = tl.minimum(block * ROWS + tl.arange(0, ROWS), M - 1)
+                ask_for(weight, r, 0, K, K - 1, COLUMNS, EARLY)
 
 
 @triton.jit
@@ -91,11 +108,12 @@ def awaited_vector(
 def _linear_kernel(
     x, norm, weight, scale, bias, residual, y, M, eps, multiplier,
     K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    NORM: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, ADD: tl.constexpr,
-    EARLY: tl.constexpr,
+    ASKED: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr,
+    ADD: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     begin(EARLY)
     first = tl.program_id(0)
+    ask_for_blocks(weight, M, K, COLUMNS, ROWS, STAGES, ASKED, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
     for block in tl.range(first, tl.cdiv(M, ROWS), tl.num_programs(0), num_stages=STAGES):
         r = block * ROWS + tl.arange(0, ROWS)
@@ -121,11 +139,14 @@ def _linear_kernel(
 def _swiglu_kernel(
     x, norm, weight, scale, y, F, eps,
     K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    NORM: tl.constexpr, SCALE: tl.constexpr, EARLY: tl.constexpr,
+    ASKED: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """ROWS / 2 rows of gate and as many of up: a row is beside its partner."""
     begin(EARLY)
     first = tl.program_id(0)
+    HALF: tl.constexpr = ROWS // 2
+    ask_for_blocks(weight, F, K, COLUMNS, HALF, STAGES, ASKED, EARLY)
+    ask_for_blocks(weight + tl.cast(F, tl.int64) * K, F, K, COLUMNS, HALF, STAGES, ASKED, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
     i = tl.arange(0, ROWS)
     for block in tl.range(first, tl.cdiv(2 * F, ROWS), tl.num_programs(0), num_stages=STAGES):

@@ -22,6 +22,8 @@ import torch
 import triton
 import triton.language as tl
 
+from samba_cli.kernels.dependent_launch import ask_for, begin, options, wait
+
 try:
     from triton.tools.tensor_descriptor import TensorDescriptor
 except ImportError:  # before Triton 3.4
@@ -231,8 +233,10 @@ def _decode_kernel(
     stride_vb, stride_vt, stride_vh,
     COUNT_IN_MEMORY: tl.constexpr, SPLIT: tl.constexpr, GROUP: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_N: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """The queries of one key head over one of `n_splits` equal stretches of the slots."""
+    begin(EARLY)
     i_s = tl.program_id(0)
     i_k = (tl.program_id(1) % H_kv).to(tl.int64)
     i_b = (tl.program_id(1) // H_kv).to(tl.int64)
@@ -250,11 +254,17 @@ def _decode_kernel(
     group = (g < GROUP)[:, None]
     if D < BLOCK_D:
         group = group & (d < D)[None, :]
+    k_base = k_ptr + i_b * stride_kb + i_k * stride_kh
+    v_base = v_ptr + i_b * stride_vb + i_k * stride_vh
+    if EARLY:
+        for n in range(lo, hi, BLOCK_N):
+            at = tl.minimum(n + slots, count - 1)
+            ask_for(k_base, at, 0, stride_kt, D - 1, BLOCK_D, EARLY)
+            ask_for(v_base, at, 0, stride_vt, D - 1, BLOCK_D, EARLY)
+    wait(EARLY)
     q = tl.load(
         q_ptr + i_b * stride_qb + heads[:, None] * stride_qh + d[None, :], mask=group, other=0.0
     )
-    k_base = k_ptr + i_b * stride_kb + i_k * stride_kh
-    v_base = v_ptr + i_b * stride_vb + i_k * stride_vh
     k_tile = k_base + slots.to(tl.int64)[:, None] * stride_kt + d[None, :]
     v_tile = v_base + slots.to(tl.int64)[:, None] * stride_vt + d[None, :]
 
@@ -293,11 +303,14 @@ def _decode_kernel(
 def _combine_kernel(
     partial_ptr, peak_ptr, total_ptr, o_ptr, n_splits,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_S: tl.constexpr, STEP: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """Join the stretches of one query head. Stretches past the count weigh 2^-1e30 = 0."""
+    begin(EARLY)
     row = tl.program_id(0).to(tl.int64)
     every = tl.arange(0, BLOCK_S)
     d = tl.arange(0, BLOCK_D)
+    wait(EARLY)
     all_peaks = tl.load(
         peak_ptr + row * n_splits + every, mask=every < n_splits, other=MASKED_SCORE
     )
@@ -333,8 +346,14 @@ def decode(
     count: int | torch.Tensor,
     scale: float,
     n_splits: int | None = None,
+    chained: bool = False,
 ) -> torch.Tensor:
-    """One query over the first `count` slots. A count in memory never decides the grid."""
+    """One query over the first `count` slots. A count in memory never decides the grid.
+
+    `chained`: the kernels before and after belong to one chain (see `dependent_launch`), whose
+    first kernel comes after the count was written.
+    """
+    launch = options(q) if chained else {"EARLY": False}
     batch, _, H, d = q.shape
     W, H_kv = keys.shape[1:3]
     q, keys, values = unit_last(q), unit_last(keys), unit_last(values)
@@ -357,11 +376,12 @@ def decode(
         q.stride(0), q.stride(2), *keys.stride()[:3], *values.stride()[:3],
         COUNT_IN_MEMORY=in_memory, SPLIT=split, GROUP=H // H_kv,
         D=d, BLOCK_D=block_d, BLOCK_G=max(16, triton.next_power_of_2(H // H_kv)), BLOCK_N=block,
-        num_warps=4, num_stages=3 if row_bytes <= 512 else 2,
+        num_warps=4, num_stages=3 if row_bytes <= 512 else 2, **launch,
     )  # fmt: skip
     if split:
         _combine_kernel[(batch * H,)](
             partial, peaks, totals, o, n_splits,
             D=d, BLOCK_D=block_d, BLOCK_S=triton.next_power_of_2(n_splits), STEP=16, num_warps=4,
+            **launch,
         )  # fmt: skip
     return o

@@ -17,7 +17,13 @@ from samba_cli.kernels.window_attention import (
     window_attention_decode,
 )
 from samba_cli.model.description import AttentionSpec
-from samba_cli.model.fusion import fused, joint_rows, joint_weight, side_by_side
+from samba_cli.model.fusion import (
+    fused,
+    joint_rows,
+    joint_weight,
+    multiplies_rows,
+    side_by_side,
+)
 from samba_cli.model.parts import Linear, Norm
 from samba_cli.model.state import AttentionState, CacheState
 from samba_cli.model.static_state import StaticRing
@@ -85,6 +91,31 @@ class Attention(nn.Module):
             q = attention_input_step(x, *joint, None, norm, rotation, s.n_head, k, v, 0)
             y = attend(q, k, v, state, s.scale)
         return self.o_proj.step(y.flatten(-2), None, x, multiplier)
+
+    def takes_rows(self, state: object, dtype: torch.dtype) -> bool:
+        d = self.spec.d_head
+        linears = (self.q_proj, self.k_proj, self.v_proj)
+        return (
+            isinstance(state, StaticRing) and state.keys.dtype == dtype
+            and 16 <= d <= MAX_TRITON_HEAD_DIM and d & (d - 1) == 0
+            and joint_weight(linears) is not None
+            and multiplies_rows((*linears, self.o_proj), dtype)
+        )  # fmt: skip
+
+    def rows_step(self, y: Tensor, state: StaticRing, rotation: Rotation | None) -> Tensor:
+        """forward(y) for one token of each row, y [B, 1, D], in float32 parts [S, B, 1, D]."""
+        from samba_cli.kernels import rows_step_triton as rows
+        from samba_cli.kernels.window_attention_triton import decode
+
+        s = self.spec
+        joint = joint_weight((self.q_proj, self.k_proj, self.v_proj))
+        assert joint is not None
+        turn = rotation if s.rope_theta is not None else None
+        parts = rows.cut_linear(y, joint)
+        q = rows.heads(parts, turn, s.n_head, state.keys, state.values, state.slots)
+        scale = s.d_head**-0.5 if s.scale is None else s.scale
+        y = decode(q, state.keys, state.values, state.count, scale, chained=True)
+        return rows.cut_linear(y.flatten(-2), self.o_proj.weight)
 
     def _heads(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, rotated: by one product and one rotation where they fuse."""

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from samba_cli.kernels.dispatch import backend_for
+from samba_cli.kernels.dispatch import backend_for, interpreted
+
+MOST_ROWS = 16  # texts that `few_rows` takes
 
 
 def fused(x: Tensor) -> bool:
@@ -25,6 +27,17 @@ def fused(x: Tensor) -> bool:
 def one_token(x: Tensor) -> bool:
     """Is this one token of one text? Its products are bound by reading the weights alone."""
     return x.shape[:-1].numel() == 1 and fused(x)
+
+
+def few_rows(x: Tensor) -> bool:
+    """Is this one token of each of a few texts? Reading the weights is what its products cost."""
+    return x.dim() == 3 and x.shape[1] == 1 and 1 < x.shape[0] <= MOST_ROWS and fused(x)
+
+
+def multiplies_rows(linears: Sequence[nn.Linear], dtype: torch.dtype) -> bool:
+    """Can the products of `few_rows` take these layers' weights? They have tensor cores' types."""
+    takes = dtype in (torch.bfloat16, torch.float16) or interpreted()
+    return takes and all(x.bias is None and x.weight.dtype == dtype for x in linears)
 
 
 def side_by_side(linears: Sequence[nn.Linear]) -> None:

@@ -13,6 +13,7 @@ from samba_cli.kernels.mamba_step import mamba_input_step, mamba_scan_step
 from samba_cli.kernels.selective_scan import selective_scan
 from samba_cli.model.attention import Rotation
 from samba_cli.model.description import MambaSpec
+from samba_cli.model.fusion import multiplies_rows
 from samba_cli.model.parts import Linear, Norm, RMSNorm
 from samba_cli.model.state import MambaState
 
@@ -88,6 +89,27 @@ class Mamba(nn.Module):
             self._A(), self.D, state.ssm, inner,
         )  # fmt: skip
         return self.out_proj.step(y, None, x, multiplier)
+
+    def takes_rows(self, state: object, dtype: torch.dtype) -> bool:
+        linears = (self.in_proj, self.x_proj, self.out_proj)
+        same = self.dt_proj.weight.dtype == dtype and self.conv1d.kernel_size[0] > 1
+        return self.spec.inner_norm == "none" and same and multiplies_rows(linears, dtype)
+
+    def rows_step(self, y: Tensor, state: MambaState, rotation: Rotation | None) -> Tensor:
+        """forward(y) for one token of each row, y [B, 1, D], in float32 parts [S, B, 1, D].
+
+        The state moves on in place.
+        """
+        from samba_cli.kernels import rows_step_triton as rows
+
+        u, z = rows.mamba_input(
+            y, self.in_proj.weight, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv
+        )
+        y = rows.mamba_scan(
+            u, z, rows.cut_linear(u, self.x_proj.weight), self.dt_proj.weight, self.dt_proj.bias,
+            self._A(), self.D, state.ssm,
+        )  # fmt: skip
+        return rows.cut_linear(y, self.out_proj.weight)
 
     def _A(self) -> Tensor:
         """-exp(A_log), [E, N] float32: computed once for weights that stay as they are."""

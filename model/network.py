@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from samba_cli.model.attention import Attention, Rotation, leave_uncompiled
 from samba_cli.model.description import AttentionSpec, Description, LayerSpec, Mamba2Spec, Mixer
-from samba_cli.model.fusion import fused, one_token
+from samba_cli.model.fusion import few_rows, fused, multiplies_rows, one_token
 from samba_cli.model.mamba import Mamba
 from samba_cli.model.mamba2 import Mamba2
 from samba_cli.model.parts import Embedding, Linear, RMSNorm, SwiGLU
@@ -84,6 +84,27 @@ class Layer(nn.Module):
             return x
         return self.mlp.step(x, self.mlp_norm.pair, multiplier, dtype)
 
+    def takes_rows(self, state: LayerState | StaticRing, dtype: torch.dtype) -> bool:
+        """Can `rows_step` take this layer?"""
+        if isinstance(self.mixer, Mamba2) or not self.mixer.takes_rows(state, dtype):
+            return False
+        return self.mlp is None or self.mlp.takes_rows(dtype)
+
+    def rows_step(
+        self, x: Tensor, parts: Tensor | None, state: LayerState | StaticRing,
+        rotation: Rotation | None, dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """`fused` for one token of each of a few rows, whose branch is the sum of `parts`."""
+        from samba_cli.kernels.rows_step_triton import add_norm
+
+        m = self.residual_multiplier
+        x, y = add_norm(x, parts, *self.mixer_norm.pair, m, dtype)
+        parts = self.mixer.rows_step(y, state, rotation)  # type: ignore[operator, arg-type]
+        if self.mlp is not None:
+            x, y = add_norm(x, parts, *self.mlp_norm.pair, m, dtype)
+            parts = self.mlp.rows_step(y)
+        return x, parts
+
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + self._scaled(branch)
 
@@ -150,6 +171,14 @@ class Model(nn.Module):
         if one_token(x):
             for layer, part in zip(self.backbone.layers, state.layers, strict=True):
                 x = layer.step(x, part, rotations, self.dtype)  # type: ignore[operator]
+        elif self._takes_rows(x, state):
+            from samba_cli.kernels.rows_step_triton import add_norm
+
+            parts = None
+            for layer, part in zip(self.backbone.layers, state.layers, strict=True):
+                x, parts = layer.rows_step(x, parts, part, rotations, self.dtype)  # type: ignore[operator]
+            norm, m = self.backbone.norm_f.pair, self.description.residual_multiplier
+            x, _ = add_norm(x, parts, *norm, m, self.dtype)
         elif fused(x):
             branch = None
             for layer, part in zip(self.backbone.layers, state.layers, strict=True):
@@ -161,12 +190,27 @@ class Model(nn.Module):
         state.advance(tokens.shape[1])
         return x
 
+    def _takes_rows(self, x: Tensor, state: State | StaticState) -> bool:
+        """One token of each of a few rows, on a state that may move on in place."""
+        return (
+            few_rows(x) and isinstance(state, StaticState)
+            and all(
+                layer.takes_rows(part, self.dtype)  # type: ignore[operator]
+                for layer, part in zip(self.backbone.layers, state.layers, strict=True)
+            )
+        )  # fmt: skip
+
     def logits(self, hidden: Tensor) -> Tensor:
         """[.., D] -> [.., V] float32."""
         divisor = self.description.logits_divisor
         if one_token(hidden):
             norm = self.backbone.norm_f.pair
             return self.lm_head.step(hidden, norm, None, 1 / divisor, torch.float32)
+        if few_rows(hidden) and multiplies_rows((self.lm_head,), self.dtype):
+            from samba_cli.kernels.rows_step_triton import add_norm, linear
+
+            _, y = add_norm(hidden.float(), None, *self.backbone.norm_f.pair, 1.0, self.dtype)
+            return linear(y, self.lm_head.weight, multiplier=1 / divisor)[0]
         logits = self.lm_head(self.backbone.norm_f(hidden, self.dtype)).float()
         return logits if divisor == 1 else logits / divisor
 

@@ -13,7 +13,13 @@ from samba_cli.kernels.rms_norm import add_rms_norm, rms_norm
 from samba_cli.kernels.swiglu import gated, swiglu
 from samba_cli.kernels.token_input import token_input
 from samba_cli.model.description import MLPSpec
-from samba_cli.model.fusion import fused, joint_rows, joint_weight, side_by_side
+from samba_cli.model.fusion import (
+    fused,
+    joint_rows,
+    joint_weight,
+    multiplies_rows,
+    side_by_side,
+)
 
 Norm = tuple[Tensor, float]  # weight and epsilon of an RMSNorm
 
@@ -137,6 +143,20 @@ class SwiGLU(nn.Module):
             if joint is not None and joint.dtype == x.dtype:
                 return self.down_proj(swiglu(F.linear(x, joint)))
         return self.down_proj(gated(self.gate_proj(x), self.up_proj(x)))
+
+    def takes_rows(self, dtype: torch.dtype) -> bool:
+        joined = joint_weight((self.gate_proj, self.up_proj)) is not None
+        return joined and multiplies_rows((self.gate_proj, self.up_proj, self.down_proj), dtype)
+
+    def rows_step(self, y: Tensor) -> Tensor:
+        """forward(y) for one token of each row, y [B, 1, D], in float32 parts [S, B, 1, D]."""
+        from samba_cli.kernels import rows_step_triton
+
+        joint = joint_weight((self.gate_proj, self.up_proj))
+        assert joint is not None
+        return rows_step_triton.cut_linear(
+            rows_step_triton.swiglu(y, joint), self.down_proj.weight
+        )
 
     def step(self, x: Tensor, norm: Norm, multiplier: float, dtype: torch.dtype) -> Tensor:
         """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32."""
