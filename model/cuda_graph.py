@@ -62,7 +62,8 @@ class Graph:
 
     def __call__(self, model: Model, tokens: Tensor) -> Tensor:
         """Read tokens [B, length]. The result is overwritten by the next call."""
-        self.tokens.copy_(tokens, non_blocking=True)
+        if tokens is not self.tokens:
+            self.tokens.copy_(tokens, non_blocking=True)
         self._given = None
         self._position += tokens.shape[1]
         if self._graph is None:
@@ -177,6 +178,16 @@ class Decoding:
         if self._graph is None:
             return self._model(tokens, self._state)
         return self._graph(self._model, tokens)
+
+    def greedily(self, tokens: Tensor) -> Tensor:
+        """tokens [B, 1] -> the likeliest after them that are not forbidden, [B, 1] on the device.
+
+        They are there already where they come back, which nobody has to wait for.
+        """
+        logits = self(tokens)
+        if self._graph is not None:
+            return self._graph.tokens
+        return likeliest_ref(logits[:, -1], self._forbidden)[:, None]
 
     def likeliest(self, token: int) -> int:
         """Read one token of one text; the likeliest after it that is not forbidden."""

@@ -147,3 +147,29 @@ def test_steps_of_a_model(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     close(torch.cat(stepped, dim=1), wanted, 3e-2 if device == "cuda" else 1e-4)
     for got, expected in zip(state.tensors().values(), plain.tensors().values(), strict=True):
         close(got, expected, 3e-2 if device == "cuda" else 1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_greedy_tokens_stay_on_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, batch: int
+) -> None:
+    monkeypatch.setenv("SAMBA_GRAPHS", "auto" if device == "cuda" else "direct")
+    config = SambaConfig(vocab_size=70, d_model=32, n_layer=2, d_ff=48, n_head=2, window=8)
+    model = Samba(config).initialise(0).to(device).eval().requires_grad_(False)
+    first = torch.arange(batch, device=device)[:, None]
+    chosen: list[list[torch.Tensor]] = []
+    with torch.inference_mode():
+        for fed_back in (True, False):
+            ids, made = first, []
+            with decoding(model, model.initial_state(batch), {5, 9}) as step:
+                for _ in range(12):
+                    ids = step.greedily(ids if fed_back else ids.clone())
+                    made.append(ids.clone())
+            chosen.append(made)
+        ids, plain = first, model.initial_state(batch)
+        for one, other in zip(*chosen, strict=True):
+            logits = model(ids, plain)[:, -1]
+            logits[:, [5, 9]] = -torch.inf
+            ids = logits.argmax(-1, keepdim=True)
+            assert torch.equal(one, ids) and torch.equal(other, ids)

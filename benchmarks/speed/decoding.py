@@ -1,7 +1,7 @@
 """Decoding: one greedy token after another, at a given depth of text, for one row or a batch.
 
-Every step of every model feeds the likeliest token back on the device, in one CUDA graph unless it
-says otherwise; nobody waits for a token to be shown.
+Every step of every model feeds the likeliest token back on the device, chosen in the same CUDA graph
+unless it says otherwise; nobody waits for a token to be shown.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def samba_rate(model: Model, state: State, how: Setting) -> float:
     """Tokens/s of all rows of the state together."""
     token = torch.zeros(state.batch, 1, dtype=torch.int64, device=how.device)
     with decoding(model, state) as step:
-        return state.batch / _step_seconds(lambda ids: step(ids)[:, -1], token, how)
+        return state.batch / _step_seconds(step.greedily, token, how)
 
 
 def llama_rates(
@@ -85,7 +85,7 @@ def llama_rates(
 
     def step(ids: Tensor) -> Tensor:
         cache.used = depth  # every step is one at this depth
-        return model.forward(ids, cache)
+        return model.forward(ids, cache).argmax(-1, keepdim=True)
 
     if not graphs:
         model.attend = llama.DECODE["SDPA"]
@@ -102,7 +102,7 @@ def llama_rates(
 
 
 def _captured(step: Callable[[Tensor], Tensor], like: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function of token ids as a CUDA graph."""
+    """A function from token ids to the next ones as a CUDA graph, which leaves them in place."""
     ids = like.clone()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -112,23 +112,24 @@ def _captured(step: Callable[[Tensor], Tensor], like: Tensor) -> Callable[[Tenso
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        logits = step(ids)
+        ids.copy_(step(ids))
 
     def replay(new: Tensor) -> Tensor:
-        ids.copy_(new)
+        if new is not ids:
+            ids.copy_(new)
         graph.replay()
-        return logits
+        return ids
 
     return replay
 
 
 def _step_seconds(step: Callable[[Tensor], Tensor], token: Tensor, how: Setting) -> float:
-    """Of one step that reads ids [B, 1] and gives logits [B, V], among many."""
+    """Of one step from ids [B, 1] to the next ones, among many."""
     count = 4 if how.tiny else STEPS
 
     def run() -> None:
         ids = token
         for _ in range(count):
-            ids = step(ids).argmax(-1, keepdim=True)
+            ids = step(ids)
 
     return seconds(run, how, repeats=5, warmups=2) / count

@@ -23,8 +23,9 @@ SAMBA_TINY = SambaConfig(
 def samba(how: Setting) -> Model:
     """As a checkpoint is loaded for reading."""
     config = SAMBA_TINY if how.tiny else SAMBA_1_7B
-    model = random_model(config.description(), torch.device(how.device), how.dtype)
-    return model.join() if how.cuda else model
+    with torch.inference_mode(False):  # as it is loaded: what follows from the weights is kept
+        model = random_model(config.description(), torch.device(how.device), how.dtype)
+        return model.join() if how.cuda else model
 
 
 def llama_sizes(how: Setting) -> dict[str, int]:
