@@ -26,7 +26,11 @@ struct Arguments {
 
 struct __align__(16) Shared {
     float2 dt[2][TILE][DT_ROW];  // dt, dt u
+#if PACKED
+    element BC[2][TILE][BC_ROW];
+#else
     float BC[2][TILE][FLOATS_ROW];
+#endif
     float y[2][TILE][Y_ROW];
 };
 
@@ -34,7 +38,12 @@ struct __align__(16) Shared {
 
 // What a thread reads of a token, and what follows from it alone.
 struct Step {
-    float dt[2], BC[2 * OWN];
+    float dt[2];
+#if PACKED
+    Words BC;
+#else
+    float BC[2 * OWN];
+#endif
 };
 
 struct Ready {
@@ -46,7 +55,11 @@ __device__ __forceinline__ void fetch(const Shared &s, int at, int t, int channe
 #pragma unroll
     for (int j = 0; j < TAKEN; ++j) {
         read_floats(&s.dt[at][t + j][channel].x, step[j].dt);
+#if PACKED
+        step[j].BC = *reinterpret_cast<const Words *>(&s.BC[at][t + j][q * 2 * OWN]);
+#else
         read_floats(&s.BC[at][t + j][q * 2 * OWN], step[j].BC);
+#endif
     }
 }
 
@@ -54,11 +67,17 @@ __device__ __forceinline__ void make_ready(const Step (&step)[TAKEN], const floa
                                            Ready (&ready)[TAKEN], float &elapsed) {
 #pragma unroll
     for (int j = 0; j < TAKEN; ++j) {
+#if PACKED
+        float BC[2 * OWN];
+        widen_own(step[j].BC.x, BC);
+#else
+        const float(&BC)[2 * OWN] = step[j].BC;
+#endif
 #pragma unroll
         for (int n = 0; n < OWN; ++n) {
             ready[j].decay[n] = exp2_fast(step[j].dt[0] * rate[n]);
-            ready[j].input[n] = step[j].dt[1] * step[j].BC[n];
-            ready[j].C[n] = step[j].BC[OWN + n];
+            ready[j].input[n] = step[j].dt[1] * BC[n];
+            ready[j].C[n] = BC[OWN + n];
         }
         elapsed += step[j].dt[0];
     }
@@ -235,9 +254,14 @@ __device__ __forceinline__ void help_tiles(Shared &s, const Arguments &a, int64 
             line[j / 2] = make_float4(dt[j], dt[j] * x[j], dt[j + 1], dt[j + 1] * x[j + 1]);
 #pragma unroll
         for (int i = 0; i < rounds; ++i) {
+            if (tokens[i] >= TILE) continue;
+#if PACKED
+            put_own(s.BC[tile & 1][tokens[i]], parts[i], rows[i]);
+#else
             float values[8];
             widen_row(rows[i], values);
-            if (tokens[i] < TILE) put_floats(s.BC[tile & 1][tokens[i]], parts[i], values);
+            put_floats(s.BC[tile & 1][tokens[i]], parts[i], values);
+#endif
         }
     };
     auto finish = [&](int tile, const Row &u_row, const Row &z_row) {

@@ -28,6 +28,7 @@ class Plan(NamedTuple):
     tile: int = 64
     stages: int = 2
     resident: int = 1
+    packed: int = 0  # B and C as they come, not as floats: half the reads, and more arithmetic
 
     @property
     def channels(self) -> int:
@@ -40,7 +41,7 @@ class Plan(NamedTuple):
     def shared_bytes(self) -> int:
         """The size of `Shared` in selective_scan.cu."""
         y_row = self.channels + max(4, 32 // self.lanes)
-        return 2 * self.tile * 4 * (2 * self.channels + 4 + 2 * STATES + 4 + y_row)
+        return 2 * self.tile * 4 * (2 * self.channels + 4 + 2 * STATES + 4 + y_row)  # at most
 
 
 DEFAULT = Plan()
