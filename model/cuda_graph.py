@@ -94,13 +94,12 @@ class Graph:
 
     def _run(self, model: Model) -> Tensor:
         self.state.begin(self.tokens.shape[1])
-        x = model.hidden(self.tokens, self.state)
-        self.state.settle()
-        if self.tokens.shape[1] > 1:
-            return x
-        logits = model.logits(x)
-        likeliest(logits[:, -1], self.forbidden, self.tokens)
-        return logits
+        out = model.hidden(self.tokens, self.state)
+        if self.tokens.shape[1] == 1:
+            out = model.logits(out)
+            likeliest(out[:, -1], self.forbidden, self.tokens)
+        self.state.settle()  # at the end: it would stand between kernels that start early
+        return out
 
     def _capture(self, model: Model) -> None:
         stream = torch.cuda.Stream(model.device)

@@ -56,6 +56,7 @@ class StaticState:
         self._kept = copies.layers
         self.slots = copies.slots
         self.layers: list[MambaState | StaticRing] = []
+        self._read = 0  # tokens since it settled
 
     @staticmethod
     def possible(state: State) -> bool:
@@ -89,10 +90,11 @@ class StaticState:
             self.layers.append(StaticRing(part.keys, part.values, part.sinks, *places[kind]))
 
     def advance(self, tokens: int) -> None:
-        self.position += tokens
+        self._read = tokens
 
     def settle(self) -> None:
         """After a forward: what it returned becomes what the next one starts from."""
+        self.position += self._read
         into: list[Tensor] = []
         moved: list[Tensor] = []
         for kept, part in zip(self._kept, self.layers, strict=True):
