@@ -4,8 +4,8 @@ In a chain of short kernels the start and the end of each leave the memory idle.
 Hopper on, a kernel launched with `options(x)` may start as soon as all programs of the one before
 it have (CUDA C++ programming guide, "Programmatic Dependent Launch and Synchronization"). It then
 loads its weights, which nothing in the chain writes, has more of them fetched to L2 (`ask_for`),
-and calls `wait` before it touches anything that an earlier kernel makes. Every kernel of a chain waits, so when one has waited, all before it
-are done.
+and calls `wait` before it touches anything that an earlier kernel makes. Every kernel of a chain
+waits, so when one has waited, all before it are done.
 """
 
 # Triton's types do not know what its language does to a function.

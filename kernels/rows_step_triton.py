@@ -113,7 +113,7 @@ def _mamba_input_kernel(
     ROWS: tl.constexpr, BATCH: tl.constexpr, COLUMNS: tl.constexpr, STAGES: tl.constexpr,
     AHEAD: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """The rows of x are convolved, those of z are not. The convolution's state moves on in place."""
+    """The rows of x are convolved, those of z are not. The convolution moves on in place."""
     begin(EARLY)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     r = tl.minimum(rows, 2 * E - 1)
@@ -368,7 +368,7 @@ def add_norm(
     x: Tensor, parts: Tensor | None, weight: Tensor, eps: float, multiplier: float,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """x [B, 1, D] float32 + multiplier * the sum of parts [S, B, 1, D], and its RMSNorm in dtype."""
+    """x [B, 1, D] float32 + multiplier * the sum of parts [S, B, 1, D], and the norm of that."""
     B, D = len(x), x.shape[-1]
     x = x.contiguous()
     y = torch.empty(x.shape, dtype=dtype, device=x.device)

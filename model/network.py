@@ -99,11 +99,11 @@ class Layer(nn.Module):
 
         m = self.residual_multiplier
         x, y = add_norm(x, parts, *self.mixer_norm.pair, m, dtype)
-        parts = self.mixer.rows_step(y, state, rotation)  # type: ignore[operator, arg-type]
+        after: Tensor = self.mixer.rows_step(y, state, rotation)  # type: ignore[operator, arg-type]
         if self.mlp is not None:
-            x, y = add_norm(x, parts, *self.mlp_norm.pair, m, dtype)
-            parts = self.mlp.rows_step(y)
-        return x, parts
+            x, y = add_norm(x, after, *self.mlp_norm.pair, m, dtype)
+            after = self.mlp.rows_step(y)
+        return x, after
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + self._scaled(branch)

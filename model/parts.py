@@ -154,9 +154,7 @@ class SwiGLU(nn.Module):
 
         joint = joint_weight((self.gate_proj, self.up_proj))
         assert joint is not None
-        return rows_step_triton.cut_linear(
-            rows_step_triton.swiglu(y, joint), self.down_proj.weight
-        )
+        return rows_step_triton.cut_linear(rows_step_triton.swiglu(y, joint), self.down_proj.weight)
 
     def step(self, x: Tensor, norm: Norm, multiplier: float, dtype: torch.dtype) -> Tensor:
         """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32."""

@@ -117,7 +117,7 @@ def test_heads(device: str, half: int) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_steps_of_a_model(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    """Decoding of a batch says what the plain forward does, past the window and back in the state."""
+    """Decoding a batch says what the plain forward does, past the window's end; so its state."""
     skip_cpu(device)
     config = SambaConfig(
         vocab_size=70, d_model=64, n_layer=2, d_ff=96, n_head=4, n_kv_head=2, window=8

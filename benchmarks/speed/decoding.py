@@ -1,7 +1,7 @@
 """Decoding: one greedy token after another, at a given depth of text, for one row or a batch.
 
-Every step of every model feeds the likeliest token back on the device, chosen in the same CUDA graph
-unless it says otherwise; nobody waits for a token to be shown.
+Every step of every model feeds the likeliest token back on the device, chosen in the same CUDA
+graph unless it says otherwise; nobody waits for a token to be shown.
 """
 
 from __future__ import annotations
