@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samba_cli.kernels.dependent_launch import begin, options, wait
+from samba_cli.kernels.dependent_launch import ask_for, begin, options, wait
 from samba_cli.kernels.gemv_triton import Tile, awaited_vector, block_of_rows, tile
 from samba_cli.kernels.window_attention_triton import LOG2_E, MASKED_SCORE
 
@@ -25,15 +25,22 @@ def _input_kernel(
     x, norm, weight, scale, bias, cos, sin, q, keys, values, slot_ptr, slot,
     n_q, n_kv, stride_k, stride_v, eps,
     D: tl.constexpr, COLUMNS: tl.constexpr, HEAD: tl.constexpr, HALF: tl.constexpr,
-    ROWS: tl.constexpr, STAGES: tl.constexpr, ASKED: tl.constexpr, SLOT_IN_MEMORY: tl.constexpr,
-    SCALE: tl.constexpr, BIAS: tl.constexpr, EARLY: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, ASKED: tl.constexpr, INSIDE: tl.constexpr,
+    SLOT_IN_MEMORY: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Pairs of rows that one rotation turns: i and i + HALF of a head, for i < HALF."""
     begin(EARLY)
     PAIRS: tl.constexpr = ROWS // 2
     first_block = tl.program_id(0)
     pairs = (n_q + 2 * n_kv) * (HEAD // 2)
+    if EARLY and not INSIDE:
+        for ahead in tl.static_range(ASKED):  # together the programs ask for all rows of a block
+            asked = (first_block + ahead * tl.num_programs(0)) * ROWS + tl.arange(0, ROWS)
+            asked = tl.minimum(asked, (n_q + 2 * n_kv) * HEAD - 1)
+            ask_for(weight, asked, 0, D, D - 1, COLUMNS, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
+    if not INSIDE:
+        v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
     if SLOT_IN_MEMORY:  # written before the first kernel of the chain
         slot = tl.load(slot_ptr)
     for block in tl.range(
@@ -46,8 +53,9 @@ def _input_kernel(
         r = pair // (HEAD // 2) * HEAD + dimension
         in_r = pair < pairs
         w = block_of_rows(weight, r, in_r, D, COLUMNS)
-        if block == first_block:
-            v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
+        if INSIDE:  # noqa: SIM102 (a constexpr, apart from what is known at run time)
+            if block == first_block:
+                v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
         y = tl.sum(w.to(tl.float32) * v[None, :], axis=1)
         if SCALE:
             y *= tl.load(scale + r, in_r, 0.0)

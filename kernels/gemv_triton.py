@@ -1,8 +1,9 @@
 """Products with one vector in Triton.
 
 A few programs on each multiprocessor walk over blocks of whole rows, several blocks under way to
-shared memory while one is multiplied; the first are so before the vector is there. The vector,
-normed or not, is loaded once and stays in registers. Everything is summed in float32.
+shared memory while one is multiplied; before the vector is there, the first are fetched to L2, and
+by compilers that can do it (`INSIDE`) to shared memory. The vector, normed or not, is loaded once
+and stays in registers. Everything is summed in float32.
 """
 
 # Triton's types know neither launch options nor what its language does to a function.
@@ -30,18 +31,21 @@ class Tile:
     num_warps: int
     stages: int
     programs: int  # in all
-    asked: int = 0  # blocks after those, which are fetched to L2 before the vector is there
+    asked: int = 0  # blocks that are fetched to L2 before the vector is there
 
     def launch(self, x: Tensor) -> dict[str, Any]:
-        """The constants STAGES and ASKED and the launch options."""
-        constants = {"STAGES": self.stages, "ASKED": self.asked, "num_warps": self.num_warps}
-        return {**constants, **options(x)}
+        """The constants STAGES, ASKED and INSIDE and the launch options."""
+        constants = {"STAGES": self.stages, "ASKED": self.asked, "INSIDE": INSIDE}
+        return {**constants, "num_warps": self.num_warps, **options(x)}
 
 
 BLOCK_BYTES = 16384
 STAGES = 4
 PROGRAMS = 2  # of a multiprocessor
 ASKED = 4
+# The vector is awaited in the loop, where the compiler still starts loads of the loop before that:
+# Triton 3.6 does, 3.9 does not.
+INSIDE = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
 
 
 @cache
@@ -79,12 +83,13 @@ def block_of_rows(weight, r, in_r, K: tl.constexpr, COLUMNS: tl.constexpr):
 @triton.jit
 def ask_for_blocks(
     weight, M, K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    ASKED: tl.constexpr, EARLY: tl.constexpr,
+    ASKED: tl.constexpr, INSIDE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """Blocks of ROWS rows of weight [M, K] after the first STAGES - 1, which are loaded at once."""
+    """Blocks of ROWS rows of weight [M, K] that are not loaded at once."""
     if EARLY:
+        LOADED: tl.constexpr = STAGES - 1 if INSIDE else 0
         for i in tl.static_range(ASKED):
-            block = tl.program_id(0) + (STAGES - 1 + i) * tl.num_programs(0)
+            block = tl.program_id(0) + (LOADED + i) * tl.num_programs(0)
             if block * ROWS < M:
                 r = tl.minimum(block * ROWS + tl.arange(0, ROWS), M - 1)
                 ask_for(weight, r, 0, K, K - 1, COLUMNS, EARLY)
@@ -108,19 +113,22 @@ def awaited_vector(
 def _linear_kernel(
     x, norm, weight, scale, bias, residual, y, M, eps, multiplier,
     K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    ASKED: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr,
-    ADD: tl.constexpr, EARLY: tl.constexpr,
+    ASKED: tl.constexpr, INSIDE: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr,
+    BIAS: tl.constexpr, ADD: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     begin(EARLY)
     first = tl.program_id(0)
-    ask_for_blocks(weight, M, K, COLUMNS, ROWS, STAGES, ASKED, EARLY)
+    ask_for_blocks(weight, M, K, COLUMNS, ROWS, STAGES, ASKED, INSIDE, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
+    if not INSIDE:
+        v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
     for block in tl.range(first, tl.cdiv(M, ROWS), tl.num_programs(0), num_stages=STAGES):
         r = block * ROWS + tl.arange(0, ROWS)
         in_r = r < M
         w = block_of_rows(weight, r, in_r, K, COLUMNS)
-        if block == first:
-            v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
+        if INSIDE:  # noqa: SIM102 (a constexpr, apart from what is known at run time)
+            if block == first:
+                v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
         add = tl.zeros([ROWS], tl.float32)
         if ADD:  # noqa: SIM102 (a constexpr, apart from the value read at run time)
             # Always true, and only here for the compiler: it starts loads of the loop itself some
@@ -139,23 +147,28 @@ def _linear_kernel(
 def _swiglu_kernel(
     x, norm, weight, scale, y, F, eps,
     K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    ASKED: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr, EARLY: tl.constexpr,
+    ASKED: tl.constexpr, INSIDE: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     """ROWS / 2 rows of gate and as many of up: a row is beside its partner."""
     begin(EARLY)
     first = tl.program_id(0)
     HALF: tl.constexpr = ROWS // 2
-    ask_for_blocks(weight, F, K, COLUMNS, HALF, STAGES, ASKED, EARLY)
-    ask_for_blocks(weight + tl.cast(F, tl.int64) * K, F, K, COLUMNS, HALF, STAGES, ASKED, EARLY)
+    below = weight + tl.cast(F, tl.int64) * K
+    ask_for_blocks(weight, F, K, COLUMNS, HALF, STAGES, ASKED, INSIDE, EARLY)
+    ask_for_blocks(below, F, K, COLUMNS, HALF, STAGES, ASKED, INSIDE, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
+    if not INSIDE:
+        v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
     i = tl.arange(0, ROWS)
     for block in tl.range(first, tl.cdiv(2 * F, ROWS), tl.num_programs(0), num_stages=STAGES):
         f = block * (ROWS // 2) + i // 2
         in_f = f < F
         r = f + (i % 2) * F
         w = block_of_rows(weight, r, in_f, K, COLUMNS)
-        if block == first:
-            v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
+        if INSIDE:  # noqa: SIM102
+            if block == first:
+                v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
         both = tl.sum(w.to(tl.float32) * v[None, :], axis=1)
         if SCALE:
             both *= tl.load(scale + r, in_f, 0.0)

@@ -26,13 +26,13 @@ def mamba_input_step(
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     conv_state: Tensor,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The input projection after an RMSNorm; its first half through the convolution and silu.
 
     x [1, 1, D]; weight [2 E, D] floating point, or int8 with scale [2 E] float32; bias [2 E]; norm:
-    weight [D] and epsilon; conv_weight [E, K], conv_bias [E]; conv_state [1, E, K - 1], contiguous:
-    it moves on by the token, in place. Returns the convolved x and the gate z, both [1, 1, E] in
-    conv_state's dtype.
+    weight [D] and epsilon; conv_weight [E, K], conv_bias [E]; conv_state [1, E, K - 1], contiguous.
+    Returns the convolved x and the gate z, both [1, 1, E] in conv_state's dtype, and the state of
+    the convolution after the token, a new tensor.
 
     Raises ValueError where the shapes do not fit together.
     """

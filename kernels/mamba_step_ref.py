@@ -23,13 +23,12 @@ def mamba_input_step_ref(
     conv_weight: Tensor,
     conv_bias: Tensor | None,
     conv_state: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The convolved x and the gate z, [1, 1, E] each; the convolution moves on, in place."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The convolved x and the gate z, [1, 1, E] each, and the new state of the convolution."""
     both = gemv_ref(x, weight, scale, bias, norm, out_dtype=conv_state.dtype)
     x, z = both.reshape(1, 1, -1).chunk(2, dim=-1)
-    x, after = causal_conv1d_ref(x, conv_weight, conv_bias, conv_state, "silu")
-    conv_state.copy_(after)
-    return x, z
+    x, state = causal_conv1d_ref(x, conv_weight, conv_bias, conv_state, "silu")
+    return x, z, state
 
 
 def mamba_scan_step_ref(

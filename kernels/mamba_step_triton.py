@@ -24,16 +24,18 @@ from samba_cli.kernels.selective_scan_triton import LOG2E, sigmoid, softplus
 
 @triton.jit
 def _input_kernel(
-    x, norm, weight, scale, bias, conv_weight, conv_bias, conv_state, out, gate, E, eps,
+    x, norm, weight, scale, bias, conv_weight, conv_bias, conv_state, out, gate, after, E, eps,
     D: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr, K_PAD: tl.constexpr,
-    ROWS: tl.constexpr, STAGES: tl.constexpr, ASKED: tl.constexpr, SCALE: tl.constexpr,
-    BIAS: tl.constexpr, CONV_BIAS: tl.constexpr, EARLY: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, ASKED: tl.constexpr, INSIDE: tl.constexpr,
+    SCALE: tl.constexpr, BIAS: tl.constexpr, CONV_BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The rows of x are convolved, those of z are not. A convolution's past is all but its last."""
     begin(EARLY)
     first = tl.program_id(0)
-    ask_for_blocks(weight, 2 * E, D, COLUMNS, ROWS, STAGES, ASKED, EARLY)
+    ask_for_blocks(weight, 2 * E, D, COLUMNS, ROWS, STAGES, ASKED, INSIDE, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
+    if not INSIDE:
+        v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
     k = tl.arange(0, K_PAD)
     for block in tl.range(first, tl.cdiv(2 * E, ROWS), tl.num_programs(0), num_stages=STAGES):
         r = block * ROWS + tl.arange(0, ROWS)
@@ -44,8 +46,9 @@ def _input_kernel(
         before = tl.load(conv_state + at, past, 0.0)
         taps = tl.load(conv_weight + r[:, None] * K + k[None, :], past, 0.0).to(tl.float32)
         last = tl.load(conv_weight + r * K + (K - 1), convolved, 0.0).to(tl.float32)
-        if block == first:
-            v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
+        if INSIDE:  # noqa: SIM102
+            if block == first:
+                v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)
         y = tl.sum(w.to(tl.float32) * v[None, :], axis=1)
         if SCALE:
             y *= tl.load(scale + r, in_r, 0.0)
@@ -56,9 +59,9 @@ def _input_kernel(
         if CONV_BIAS:
             mixed += tl.load(conv_bias + r, convolved, 0.0).to(tl.float32)
         tl.store(out + r, (mixed * sigmoid(mixed)).to(out.dtype.element_ty), convolved)
-        tl.debug_barrier()  # what stands before is read by all threads
-        tl.store(conv_state + at - 1, before, past & (k > 0)[None, :])
-        tl.store(conv_state + r * (K - 1) + (K - 2), now, convolved)
+        # not in place: a barrier in the loop would keep the compiler from starting loads ahead
+        tl.store(after + at - 1, before, past & (k > 0)[None, :])
+        tl.store(after + r * (K - 1) + (K - 2), now, convolved)
         tl.store(gate + r - E, now, in_r & (r >= E))
 
 
@@ -72,22 +75,22 @@ def input_step(
     conv_bias: Tensor | None,
     conv_state: Tensor,
     tiled: Tile | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Same contract as `mamba_input_step`."""
     E, K = conv_weight.shape
     tiled = tiled or tile(weight)
     out = torch.empty((1, 1, E), dtype=conv_state.dtype, device=x.device)
-    gate = torch.empty_like(out)
+    gate, after = torch.empty_like(out), torch.empty_like(conv_state)
     D = weight.shape[1]
     _input_kernel[(tiled.programs,)](
         x.contiguous(), norm[0], weight.contiguous(), x if scale is None else scale,
         x if bias is None else bias, conv_weight.contiguous(),
-        x if conv_bias is None else conv_bias, conv_state, out, gate, E, norm[1],
+        x if conv_bias is None else conv_bias, conv_state, out, gate, after, E, norm[1],
         D=D, COLUMNS=triton.next_power_of_2(D), K=K, K_PAD=triton.next_power_of_2(K - 1),
         ROWS=tiled.rows, SCALE=scale is not None, BIAS=bias is not None,
         CONV_BIAS=conv_bias is not None, **tiled.launch(x),
     )  # fmt: skip
-    return out, gate
+    return out, gate, after
 
 
 @triton.jit

@@ -73,10 +73,10 @@ class Mamba(nn.Module):
     ) -> Tensor:
         """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32, in four launches.
 
-        The state moves on in place.
+        The SSM state moves on in place.
         """
         project, dt_proj = self.in_proj, self.dt_proj
-        u, z = mamba_input_step(
+        u, z, state.conv = mamba_input_step(
             x, project.weight, project.weight_scale, project.bias, norm,
             self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv,
         )  # fmt: skip
