@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from test_gemv import DEVICES, normal
 
+from benchmarks.random_models import random_model
 from samba_cli.kernels.causal_conv1d import causal_conv1d
 from samba_cli.kernels.dispatch import force, interpreted, triton_available
 from samba_cli.kernels.rotate import rotate
@@ -123,12 +124,7 @@ def test_steps_of_a_model(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
         vocab_size=70, d_model=64, n_layer=2, d_ff=96, n_head=4, n_kv_head=2, window=8
     )
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = Samba(config).initialise(0).to(device).eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() > 1 and not name.endswith("A_log"):
-            parameter.data = parameter.data.to(dtype)
-    model.dtype = dtype
-    model.join()
+    model = random_model(config.description(), torch.device(device), dtype).join()
     monkeypatch.setenv("SAMBA_GRAPHS", "auto" if device == "cuda" else "direct")
     called: list[bool] = []
     takes = type(model)._takes_rows
