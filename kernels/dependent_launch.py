@@ -44,7 +44,8 @@ def ask_for(ptr, r, first, stride, last, COUNT: tl.constexpr, EARLY: tl.constexp
     Meanwhile the kernel goes on. Columns past `last` count as that one. What another kernel writes
     there in the meantime is still what a later load sees: L2 is where all of them meet.
     """
-    if EARLY:
+    ASK: tl.constexpr = EARLY and COUNT > 0
+    if ASK:
         LINE: tl.constexpr = 1024 // ptr.dtype.element_ty.primitive_bitwidth  # 128 bytes
         LINES: tl.constexpr = (COUNT + LINE - 1) // LINE
         column = tl.minimum(first + tl.arange(0, LINES) * LINE, last)
