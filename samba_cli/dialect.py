@@ -90,6 +90,8 @@ class Dialect:
 
     def answer(self, question: str, passages: Sequence[str]) -> Prompt:
         """Passages shown again and the question."""
+        if self.kind == "native":
+            question = worded(question)
         return self._task("answer", passages, question=question)
 
     def summary(self, passages: Sequence[str], words: int, bullets: bool) -> Prompt:
@@ -105,7 +107,7 @@ class Dialect:
     def beside_answer(self, question: str) -> int:
         """About how many tokens an answer's prompt has beside the passages."""
         if self.kind == "native":
-            return 2 * len(self.tokenizer.encode(question)) + 8
+            return 2 * len(self.tokenizer.encode(worded(question))) + 8
         return len(self.answer(question, ()).ids)
 
     def beside_summary(self) -> int:
@@ -172,6 +174,11 @@ class Dialect:
         for part in self.frame.parts[1:]:
             framed += [*segments, Segment(part, True)]
         return Prompt(encode_segments(self.tokenizer, framed), self.frame.thinking)
+
+
+def worded(question: str) -> str:
+    """A question as our own model reads it: its first word, too, as words are inside a text."""
+    return f" {question}"
 
 
 def dialect_of(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from samba_cli.dialect import dialect_of
+from samba_cli.dialect import dialect_of, worded
 from samba_cli.git_text import model_text
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.likelihood import token_likelihoods
@@ -164,7 +164,8 @@ def _mark_rows(
     question: str, texts: Sequence[str], tokenizer: Tokenizer, prompts: Path | None
 ) -> list[list[int]]:
     end = [tokenizer.control["<|end|>"]] if "<|end|>" in tokenizer.control else []
-    encoded = encode_many(tokenizer, "mark", prompts, "passage", texts, question=question)
+    asked = worded(question)
+    encoded = encode_many(tokenizer, "mark", prompts, "passage", texts, question=asked)
     return [end + ids for ids in encoded]
 
 

@@ -42,11 +42,11 @@ _LOWER = 0.5  # share of lines in small letters up to which one is the rest of a
 def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
     """For each (document, line, whether it is of a page) in order: does it say nothing?
 
-    Of lines that differ in their numbers alone the first may stay where they are few. Lines of
-    texts without pages are judged by repetition, as notices and as markup only: there a heading is
-    a line of its own.
+    Of lines of pages that differ in their numbers alone the first may stay where they are few.
+    Lines of texts without pages are judged by repetition, as notices and as markup only: there a
+    heading is a line of its own.
     """
-    keys = [(document, _key(text)) for document, text, _ in lines]
+    keys = [(document, _key(text, paged)) for document, text, paged in lines]
     count = Counter(keys)
     small = _begin_small(lines)
     seen: set[tuple[int, str]] = set()
@@ -62,8 +62,10 @@ def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
     return result
 
 
-def _key(text: str) -> str:
-    return " ".join(words(_NUMBERS.sub(" ", text.casefold())))
+def _key(text: str, paged: bool) -> str:
+    """What makes two lines the same: on pages not their numbers, which count the pages."""
+    text = text.casefold()
+    return " ".join(words(_NUMBERS.sub(" ", text) if paged else text))
 
 
 def _begin_small(lines: Sequence[tuple[int, str, bool]]) -> dict[int, float]:

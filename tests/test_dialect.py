@@ -66,7 +66,7 @@ def test_native_prompts_are_what_the_model_was_trained_on(tiny_checkpoint: Path)
     tokenizer = Tokenizer.load(tiny_checkpoint)
     dialect = dialect_of(tokenizer)
     passages = passages_segments(["P1\n", " P2"])
-    fields = {"question": "Who?", "passages": passages}
+    fields = {"question": " Who?", "passages": passages}  # its words as inside a text
     assert dialect.answer("Who?", ["P1\n", " P2"]).ids == encode(
         tokenizer, "answer", None, **fields
     )

@@ -54,6 +54,10 @@ def test_text_without_pages_is_judged_by_repetition_and_as_a_notice_only() -> No
     judged = furniture([(1, text, False) for text in texts])
     assert judged == [False, False, False, True, True, False]
     assert furniture([(1, "The same words.", False), (2, "The same words.", False)]) == [False] * 2
+    # there a number tells lines apart; on pages it may count them
+    years = ["Sales rose to 12 million in 2019.", "Sales rose to 15 million in 2020."]
+    assert furniture([(1, text, False) for text in years]) == [False, False]
+    assert furniture([(1, text, True) for text in years]) == [False, True]
     assert furniture([]) == []
 
 

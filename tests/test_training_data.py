@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samba_cli.dialect import Dialect, worded
 from samba_cli.model import Tokenizer
 from samba_cli.prompts import render
 from training import corpus, tasks
@@ -148,19 +149,21 @@ def test_rows_are_the_prompts_of_the_program(formats: Formats, tokenizer: Tokeni
     shown = [segment for text in texts for segment in render("passage", passage=text)]
 
     marks = formats.marking(question, tokens, [True, False])
-    wanted = render("mark", question=question, passage=texts[0])
+    asked = worded(question)  # as `relevance` and `Dialect.answer` ask
+    wanted = render("mark", question=asked, passage=texts[0])
     wanted += render("mark_next", passage=texts[1])
     assert marks.tokens.tolist() == tokenizer.encode_prompt(wanted)
 
     answer = formats.answering(question, tokens, "Ada")
-    prompt = tokenizer.encode_prompt(render("answer", question=question, passages=shown))
-    assert answer.tokens.tolist() == prompt + tokenizer.encode("Ada")
-    assert answer.targets[len(prompt) - 1 :].tolist() == [*tokenizer.encode("Ada"), formats.end]
+    prompt = tokenizer.encode_prompt(render("answer", question=asked, passages=shown))
+    assert prompt == Dialect("native", tokenizer).answer(question, texts).ids
+    assert answer.tokens.tolist() == prompt + tokenizer.encode(" Ada")
+    assert answer.targets[len(prompt) - 1 :].tolist() == [*tokenizer.encode(" Ada"), formats.end]
 
     for name in ("summarize_short", "summarize_bullets", "title"):
         row = formats.written(name, "Done.", passages=formats.passages(tokens))
         prompt = tokenizer.encode_prompt(render(name, passages=shown))
-        assert row.tokens.tolist() == prompt + tokenizer.encode("Done.")
+        assert row.tokens.tolist() == prompt + tokenizer.encode(" Done.")
 
     read = formats.reading("a.txt", tokens)
     wanted = render("read_document", name="a.txt")
@@ -219,25 +222,28 @@ def test_every_pretext_task_makes_sound_rows(kind: str, library: Library, format
 
 
 def test_answers_stand_in_the_passages_shown(library: Library, formats: Formats) -> None:
-    rng, answered, unanswered = np.random.default_rng(1), 0, 0
+    rng, answered, unanswered, together = np.random.default_rng(1), 0, 0, 0
     for _ in range(60):
         row = GENERATORS["span_answer"](library, formats, rng)
         if row is None:
             continue
-        prompt, _, answer = formats.tokenizer.decode(row.tokens.tolist()).rpartition("<|answer|>")
-        shown = " ".join(prompt.partition("<|passage|>")[2].rpartition("<|question|>")[0].split())
-        if answer == "<|none|>":
-            unanswered += 1
-        else:
-            answered += 1
-            assert answer.lower() in shown.lower()
-    assert answered > unanswered > 0
+        first, *more = formats.tokenizer.decode(row.tokens.tolist()).split("<|end|>")
+        shown = " ".join(first.partition("<|passage|>")[2].rpartition("<|question|>")[0].split())
+        together += len(more)
+        for asked in (first, *more):
+            answer = asked.rpartition("<|answer|>")[2]
+            if answer == "<|none|>":
+                unanswered += 1
+            else:
+                answered += 1
+                assert answer.startswith(" ") and answer.strip().lower() in shown.lower()
+    assert answered > unanswered > 0 and together > 0
 
 
 def test_human_made_tasks_become_rows(built: Path, formats: Formats) -> None:
     made = Tasks(built / "tasks" / "train", formats)
     rng = np.random.default_rng(2)
-    for make in (made.marks, made.answer, made.session, made.summary, made.read):
+    for make in (made.marks, made.answer, made.answers, made.session, made.summary, made.read):
         rows = [row for row in (make(rng) for _ in range(20)) if row is not None]
         assert rows
         for row in rows:

@@ -102,7 +102,7 @@ class Rows:
         """Raises ValueError for a kind that is not known, or tasks that were not built."""
         self._library, self._formats, self._reading, self._rng = library, formats, reading, rng
         self._tasks = {} if tasks is None else {
-            "task_marks": tasks.marks, "task_answer": tasks.answer, "task_summary": tasks.summary,
+            "task_marks": tasks.marks, "task_answer": tasks.answers, "task_summary": tasks.summary,
             "task_session": tasks.session, "task_read": tasks.read,
         }  # fmt: skip
         self._kinds = [kind for kind, share in mix.items() if share > 0]

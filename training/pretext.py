@@ -37,7 +37,7 @@ GENERATORS: dict[str, Generator] = {
 
 # By tokens, among the pretext rows.
 SHARES: dict[str, float] = {
-    "span_marks": 0.28, "span_answer": 0.22, "session": 0.06, "inverse_cloze": 0.09,
+    "span_marks": 0.22, "span_answer": 0.28, "session": 0.06, "inverse_cloze": 0.09,
     "heading": 0.07, "lead": 0.06, "gap": 0.04, "title": 0.02, "recall": 0.07, "copying": 0.02,
     "docstring": 0.015, "purpose": 0.02, "where": 0.035,
 }  # fmt: skip

@@ -150,12 +150,12 @@ def marks(library: Library, formats: Formats, rng: np.random.Generator) -> Row |
 
 
 def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
-    """One to four passages shown again; the answer, or that they have none."""
+    """Some passages shown again; the answer, or that they have none; then more questions."""
     asked = make(library, formats, rng)
     if asked is None:
         return None
     nothing = rng.random() < NOTHING
-    count = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.25, 0.4, 0.15]))
+    count = how_many_shown(rng)
     chosen = [] if nothing else [asked.support]
     negatives = library.negatives(
         asked.query,
@@ -169,9 +169,39 @@ def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
     if not chosen:
         return None
     passages = [library.tokens(p) for p in chosen]
-    return formats.answering(
+    first = formats.answering(
         asked.question.text, passages, None if nothing else asked.question.answer
     )
+    return chain([first, *_more(library, formats, rng, chosen)], formats.end, reading=False)
+
+
+def how_many_shown(rng: np.random.Generator) -> int:
+    """Passages before an answer: the program mostly shows one, at most three."""
+    return int(rng.choice([1, 2, 3, 4], p=[0.45, 0.25, 0.25, 0.05]))
+
+
+def _more(
+    library: Library, formats: Formats, rng: np.random.Generator, passages: Sequence[int]
+) -> list[Row]:
+    """More questions about passages that stand in the window: little text for much to answer."""
+    rows: list[Row] = []
+    texts = [library.text(p).lower() for p in passages]
+    for _ in range(int(rng.integers(1, 5))):
+        passage = passages[int(rng.integers(len(passages)))]
+        elsewhere = rng.random() < NOTHING / 2
+        if elsewhere:  # close by, so that it is about the same things
+            first, last = library.near(passage)
+            passage = int(rng.integers(first, last))
+        extra = make_within(library, formats, passage, passage + 1, rng)
+        if extra is None:
+            continue
+        wanted: str | None = extra.question.answer
+        if elsewhere:
+            if passage in passages or any(extra.question.answer.lower() in t for t in texts):
+                continue
+            wanted = None
+        rows.append(formats.answering(extra.question.text, [], wanted))
+    return rows
 
 
 def session(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:

@@ -92,6 +92,12 @@ class Formats:
     def encode(self, text: str, loss: float = 0.0) -> Piece:
         return piece(self.tokenizer.encode(text), loss)
 
+    def worded(self, text: str, loss: float = 0.0) -> Piece:
+        """A question, or what is written, begins with a space: so its first word is the token
+        that it is inside a text (" Kraus" is one; "Kraus" is "K", "ra", "us"), and is copied.
+        """
+        return self.encode(f" {text}", loss)
+
     def fill(self, name: str, /, **fields: Piece) -> Piece:
         """A template with its fields. Raises KeyError naming a field that is missing."""
         parts = self._templates.get(name)
@@ -162,7 +168,7 @@ class Formats:
 
     def marking(self, question: str, passages: Sequence[Tokens], relevant: Sequence[bool]) -> Row:
         """A question and passages, each judged at its mark."""
-        asked = self.encode(question)
+        asked = self.worded(question)
         parts = [
             self.fill("mark_next", passage=piece(tokens, self.losses.text))
             if i
@@ -183,14 +189,14 @@ class Formats:
     ) -> Row:
         """A question, passages shown again, and the answer; None: they do not answer it."""
         loss = share * self.losses.answer
-        asked = self.encode(question)
+        asked = self.worded(question)
         prompt = self.fill("answer", question=asked, passages=self.passages(passages))
-        wanted = piece([self.none], loss) if answer is None else self.encode(answer, loss)
+        wanted = piece([self.none], loss) if answer is None else self.worded(answer, loss)
         return shift(join([prompt, wanted]), self.end, loss)
 
     def written(self, name: str, text: str, /, loss: float = 1.0, **fields: Piece) -> Row:
         """A template and the text wanted after it: a summary, a title, a docstring."""
-        wanted = self.encode(text, loss)
+        wanted = self.worded(text, loss)
         return shift(join([self.fill(name, **fields), wanted]), self.end, loss)
 
 
@@ -209,12 +215,12 @@ def shift(content: Piece, last: int = -1, last_loss: float = 0.0) -> Row:
     return Row(content.tokens, targets, weights)
 
 
-def chain(rows: Sequence[Row], end: int) -> Row:
-    """Several rows as one; `<|end|>` stands between them, but not after the first."""
+def chain(rows: Sequence[Row], end: int, reading: bool = True) -> Row:
+    """Several rows as one; `<|end|>` stands between them, but not after a first that is read."""
     separator = Row(np.array([end], np.uint16), np.array([-1], np.int32), np.zeros(1, np.float16))
     parts: list[Row] = []
     for i, row in enumerate(rows):
-        parts += [separator, row] if i > 1 else [row]
+        parts += [separator, row] if i > reading else [row]
     return Row(
         np.concatenate([p.tokens for p in parts]),
         np.concatenate([p.targets for p in parts]),

@@ -20,7 +20,7 @@ import numpy as np
 
 from training.corpus import build
 from training.library import Library
-from training.pretext_spans import how_many, shuffled
+from training.pretext_spans import how_many, how_many_shown, shuffled
 from training.pretext_summaries import fit, length_of, salient
 from training.rows import Formats, Row, Tokens, chain
 from training.shards import Record, read_shard, shards, write_shard
@@ -29,6 +29,7 @@ from training.words import content_words, hashed
 _KEPT_BACK = 20  # one document in twenty
 _LONGEST_ANSWER = 950  # characters, about 250 tokens
 _NOTHING = 0.2  # share of the answerable questions asked over passages that do not answer
+_TOGETHER = 4  # more questions about the same passages, at most
 _READ_PASSAGES = 48  # of a document that is read before it is asked about
 _KEPT = ("task", "question", "answer", "answerable", "evidence", "style")
 
@@ -159,7 +160,11 @@ class Tasks:
             question["question"], [t for t, _ in entries], [r for _, r in entries]
         )
 
-    def _answering(self, document: int, question: Record, rng: np.random.Generator) -> Row | None:
+    def _answering(
+        self, document: int, question: Record, rng: np.random.Generator,
+        shown: list[int] | None = None,
+    ) -> Row | None:  # fmt: skip
+        """The row of a question; the passages that it shows are added to `shown`."""
         if question["task"] == "instruct":
             return self._instruction(document, question)
         gold = self.gold(document, question)
@@ -172,7 +177,7 @@ class Tasks:
         anchor = gold[0] if gold else first
         scores = self.library.overlap(query, first, last)
         similar = [first + int(i) for i in np.argsort(-scores, kind="stable")]
-        wanted = int(rng.integers(max(1, len(chosen)), 4)) if len(chosen) < 3 else len(chosen)
+        wanted = max(len(chosen), min(3, how_many_shown(rng)))
         answer = shorten(question["answer"])
         for passage in similar:
             if len(chosen) >= wanted:
@@ -184,8 +189,12 @@ class Tasks:
             chosen.append(passage)
         if not chosen:
             chosen = self.library.negatives(query, anchor, 1, rng, taken=gold)
-        shown = [self._shown(p) for p in sorted(chosen)]
-        return self.formats.answering(question["question"], shown, answer if answerable else None)
+        if shown is not None:
+            shown += chosen
+        passages = [self._shown(p) for p in sorted(chosen)]
+        return self.formats.answering(
+            question["question"], passages, answer if answerable else None
+        )
 
     def _instruction(self, document: int, question: Record) -> Row | None:
         text = "".join(self.library.text(p) for p in range(*self.library.span(document))).strip()
@@ -198,6 +207,40 @@ class Tasks:
     def answer(self, rng: np.random.Generator, family: str | None = None) -> Row | None:
         """A question, the passages the program would show again, and the answer or that none is."""
         return self._answering(*self._draw(False, rng, family), rng)
+
+    def answers(self, rng: np.random.Generator) -> Row | None:
+        """The same, then more questions about the document, answered if these passages do."""
+        document, question = self._draw(False, rng)
+        shown: list[int] = []
+        row = self._answering(document, question, rng, shown)
+        if row is None or not shown:
+            return row
+        return chain(
+            [row, *self._more(document, question, shown, rng)], self.formats.end, reading=False
+        )
+
+    def _more(
+        self, document: int, question: Record, shown: list[int], rng: np.random.Generator
+    ) -> list[Row]:
+        """Other questions about a document of which these passages stand in the window."""
+        others = [
+            q for q in self.library.documents[document]["questions"]
+            if q is not question and not _is_summary(q) and q["task"] != "instruct"
+        ]  # fmt: skip
+        texts = [self.library.text(p).lower() for p in shown]
+        rows: list[Row] = []
+        for i in rng.permutation(len(others))[:8]:
+            answer, gold = shorten(others[i]["answer"]), set(self.gold(document, others[i]))
+            inside = bool(gold) and gold <= set(shown)
+            if others[i]["answerable"] and not inside:
+                known = not gold or gold & set(shown) or any(answer.lower() in t for t in texts)
+                if known or rng.random() > _NOTHING:
+                    continue
+            wanted = answer if inside else None
+            rows.append(self.formats.answering(others[i]["question"], [], wanted))
+            if len(rows) == _TOGETHER:
+                break
+        return rows
 
     def session(self, rng: np.random.Generator) -> Row | None:
         """A stretch of a document is read, then questions about it are answered."""
