@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samba_cli.kernels.dependent_launch import ask_for, begin, options, wait
+from samba_cli.kernels.dependent_launch import begin, options, wait
 from samba_cli.kernels.gemv_triton import Tile, awaited_vector, block_of_rows, tile
 from samba_cli.kernels.window_attention_triton import LOG2_E, MASKED_SCORE
 
@@ -25,7 +25,7 @@ def _input_kernel(
     x, norm, weight, scale, bias, cos, sin, q, keys, values, slot_ptr, slot,
     n_q, n_kv, stride_k, stride_v, eps,
     D: tl.constexpr, COLUMNS: tl.constexpr, HEAD: tl.constexpr, HALF: tl.constexpr,
-    ROWS: tl.constexpr, STAGES: tl.constexpr, ASKED: tl.constexpr, INSIDE: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, INSIDE: tl.constexpr,
     SLOT_IN_MEMORY: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """Pairs of rows that one rotation turns: i and i + HALF of a head, for i < HALF."""
@@ -33,11 +33,6 @@ def _input_kernel(
     PAIRS: tl.constexpr = ROWS // 2
     first_block = tl.program_id(0)
     pairs = (n_q + 2 * n_kv) * (HEAD // 2)
-    if EARLY and not INSIDE:
-        for ahead in tl.static_range(ASKED):  # together the programs ask for all rows of a block
-            asked = (first_block + ahead * tl.num_programs(0)) * ROWS + tl.arange(0, ROWS)
-            asked = tl.minimum(asked, (n_q + 2 * n_kv) * HEAD - 1)
-            ask_for(weight, asked, 0, D, D - 1, COLUMNS, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
     if not INSIDE:
         v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)

@@ -1,9 +1,9 @@
 """Products with one vector in Triton.
 
 A few programs on each multiprocessor walk over blocks of whole rows, several blocks under way to
-shared memory while one is multiplied; before the vector is there, the first are fetched to L2, and
-by compilers that can do it (`INSIDE`) to shared memory. The vector, normed or not, is loaded once
-and stays in registers. Everything is summed in float32.
+shared memory while one is multiplied; by compilers that can do it (`INSIDE`) the first are so
+before the vector is there. The vector, normed or not, is loaded once and stays in registers.
+Everything is summed in float32.
 """
 
 # Triton's types know neither launch options nor what its language does to a function.
@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from samba_cli.kernels.dependent_launch import ask_for, begin, options, wait
+from samba_cli.kernels.dependent_launch import begin, options, wait
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,23 @@ class Tile:
     num_warps: int
     stages: int
     programs: int  # in all
-    asked: int = 0  # blocks that are fetched to L2 before the vector is there
 
     def launch(self, x: Tensor) -> dict[str, Any]:
-        """The constants STAGES, ASKED and INSIDE and the launch options."""
-        constants = {"STAGES": self.stages, "ASKED": self.asked, "INSIDE": INSIDE}
-        return {**constants, "num_warps": self.num_warps, **options(x)}
+        """The constants STAGES and INSIDE and the launch options."""
+        return {
+            "STAGES": self.stages, "INSIDE": INSIDE, "num_warps": self.num_warps, **options(x)
+        }  # fmt: skip
 
 
+# What decodes a model of 1.7B fastest on an H100 (benchmarks/RESULTS.md, 2026-11-26). To have more
+# blocks fetched to L2 before the vector is there was slower, 4 or 8 of them.
 BLOCK_BYTES = 16384
-STAGES = 4
+STAGES = 6
 PROGRAMS = 2  # of a multiprocessor
-ASKED = 4
-# The vector is awaited in the loop, where the compiler still starts loads of the loop before that:
-# Triton 3.6 does, 3.9 does not.
+SCRATCH = 16384  # bytes of shared memory beside the blocks, where the vector changes hands
+# Is the vector awaited in the loop, beside the first block? Triton 3.6 starts loads of the loop
+# before that. Triton 3.9 starts none ahead in a loop that waits (3.7 and 3.8 were not tried), so
+# there it is awaited before the loop.
 INSIDE = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
 
 
@@ -53,16 +56,38 @@ def _multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+@cache
+def _shared_bytes(device: torch.device) -> int:
+    """Of shared memory that one program can have: the limit that Triton itself checks."""
+    properties = triton.runtime.driver.active.utils.get_device_properties(device.index)
+    return properties["max_shared_mem"]
+
+
+def stages_that_fit(block_bytes: int, shared_bytes: int) -> int:
+    """As many as leave room for all programs of a multiprocessor, or 2, if at least one has room.
+
+    The block that is multiplied is in registers: shared memory holds one less. 1 is for none.
+    """
+    for count in range(STAGES, 2, -1):
+        if PROGRAMS * ((count - 1) * block_bytes + SCRATCH) <= shared_bytes:
+            return count
+    return 2 if block_bytes + SCRATCH <= shared_bytes else 1
+
+
 def tile(weight: Tensor, least_rows: int = 1) -> Tile:
     """For a weight [M, K], `least_rows` or a multiple of it at a time."""
     M, K = weight.shape
     columns = triton.next_power_of_2(K)
+    row_bytes = columns * weight.element_size()
     programs = PROGRAMS * (_multiprocessors(weight.device) if weight.is_cuda else 2)
-    rows = max(least_rows, BLOCK_BYTES // (columns * weight.element_size()))
+    rows = max(least_rows, BLOCK_BYTES // row_bytes)
     while rows > least_rows and _idle(M, rows, programs) > 0.1:
         rows //= 2
     num_warps = min(16, max(4, columns // 1024))
-    return Tile(rows, num_warps, STAGES, min(programs, triton.cdiv(M, rows)), ASKED)
+    stages = STAGES
+    if weight.is_cuda:
+        stages = stages_that_fit(rows * row_bytes, _shared_bytes(weight.device))
+    return Tile(rows, num_warps, stages, min(programs, triton.cdiv(M, rows)))
 
 
 def _idle(M: int, rows: int, programs: int) -> float:
@@ -78,21 +103,6 @@ def block_of_rows(weight, r, in_r, K: tl.constexpr, COLUMNS: tl.constexpr):
     if K < COLUMNS:
         inside = inside & (k < K)[None, :]
     return tl.load(weight + r.to(tl.int64)[:, None] * K + k[None, :], inside, 0.0)
-
-
-@triton.jit
-def ask_for_blocks(
-    weight, M, K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    ASKED: tl.constexpr, INSIDE: tl.constexpr, EARLY: tl.constexpr,
-):  # fmt: skip
-    """Blocks of ROWS rows of weight [M, K] that are not loaded at once."""
-    if EARLY:
-        LOADED: tl.constexpr = STAGES - 1 if INSIDE else 0
-        for i in tl.static_range(ASKED):
-            block = tl.program_id(0) + (LOADED + i) * tl.num_programs(0)
-            if block * ROWS < M:
-                r = tl.minimum(block * ROWS + tl.arange(0, ROWS), M - 1)
-                ask_for(weight, r, 0, K, K - 1, COLUMNS, EARLY)
 
 
 @triton.jit
@@ -113,12 +123,11 @@ def awaited_vector(
 def _linear_kernel(
     x, norm, weight, scale, bias, residual, y, M, eps, multiplier,
     K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    ASKED: tl.constexpr, INSIDE: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr,
-    BIAS: tl.constexpr, ADD: tl.constexpr, EARLY: tl.constexpr,
+    INSIDE: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr, BIAS: tl.constexpr,
+    ADD: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     begin(EARLY)
     first = tl.program_id(0)
-    ask_for_blocks(weight, M, K, COLUMNS, ROWS, STAGES, ASKED, INSIDE, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
     if not INSIDE:
         v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)
@@ -147,16 +156,11 @@ def _linear_kernel(
 def _swiglu_kernel(
     x, norm, weight, scale, y, F, eps,
     K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
-    ASKED: tl.constexpr, INSIDE: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr,
-    EARLY: tl.constexpr,
+    INSIDE: tl.constexpr, NORM: tl.constexpr, SCALE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """ROWS / 2 rows of gate and as many of up: a row is beside its partner."""
     begin(EARLY)
     first = tl.program_id(0)
-    HALF: tl.constexpr = ROWS // 2
-    below = weight + tl.cast(F, tl.int64) * K
-    ask_for_blocks(weight, F, K, COLUMNS, HALF, STAGES, ASKED, INSIDE, EARLY)
-    ask_for_blocks(below, F, K, COLUMNS, HALF, STAGES, ASKED, INSIDE, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
     if not INSIDE:
         v = awaited_vector(x, norm, eps, K, COLUMNS, NORM, EARLY)

@@ -11,13 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from samba_cli.kernels.dependent_launch import begin, options, wait
-from samba_cli.kernels.gemv_triton import (
-    Tile,
-    ask_for_blocks,
-    awaited_vector,
-    block_of_rows,
-    tile,
-)
+from samba_cli.kernels.gemv_triton import Tile, awaited_vector, block_of_rows, tile
 from samba_cli.kernels.mamba_step_ref import InnerNorms
 from samba_cli.kernels.selective_scan_triton import LOG2E, sigmoid, softplus
 
@@ -26,13 +20,12 @@ from samba_cli.kernels.selective_scan_triton import LOG2E, sigmoid, softplus
 def _input_kernel(
     x, norm, weight, scale, bias, conv_weight, conv_bias, conv_state, out, gate, after, E, eps,
     D: tl.constexpr, COLUMNS: tl.constexpr, K: tl.constexpr, K_PAD: tl.constexpr,
-    ROWS: tl.constexpr, STAGES: tl.constexpr, ASKED: tl.constexpr, INSIDE: tl.constexpr,
+    ROWS: tl.constexpr, STAGES: tl.constexpr, INSIDE: tl.constexpr,
     SCALE: tl.constexpr, BIAS: tl.constexpr, CONV_BIAS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """The rows of x are convolved, those of z are not. A convolution's past is all but its last."""
     begin(EARLY)
     first = tl.program_id(0)
-    ask_for_blocks(weight, 2 * E, D, COLUMNS, ROWS, STAGES, ASKED, INSIDE, EARLY)
     v = tl.zeros([COLUMNS], tl.float32)
     if not INSIDE:
         v = awaited_vector(x, norm, eps, D, COLUMNS, True, EARLY)

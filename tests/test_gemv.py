@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from samba_cli.kernels.dispatch import Backend, force
+from samba_cli.kernels.dispatch import Backend, force, triton_available
 from samba_cli.kernels.gemv import gemv, gemv_swiglu
 from samba_cli.kernels.likeliest import likeliest
 from samba_cli.kernels.token_input import token_input, token_rotation
@@ -66,6 +66,22 @@ def test_products_take_one_vector() -> None:
         gemv(torch.zeros(1, 4), torch.zeros(4, 3))
     with pytest.raises(ValueError):
         gemv_swiglu(torch.zeros(1, 3), torch.zeros(5, 3))
+
+
+@pytest.mark.skipif(not triton_available(), reason="needs Triton")
+def test_blocks_under_way_fit_into_shared_memory() -> None:
+    from samba_cli.kernels.gemv_triton import PROGRAMS, SCRATCH, STAGES, stages_that_fit
+
+    for kilobytes in (227, 163, 99, 64):  # GPUs of compute capability 9.0, 8.0, 8.6 and 7.5
+        shared = kilobytes * 1024
+        for block in (2**i for i in range(12, 19)):
+            stages = stages_that_fit(block, shared)
+            assert 1 <= stages <= STAGES
+            one = (stages - 1) * block + SCRATCH
+            assert one <= shared and (stages <= 2 or PROGRAMS * one <= shared)
+    assert stages_that_fit(16384, 227 * 1024) == STAGES
+    assert stages_that_fit(16384, 99 * 1024) == 3
+    assert stages_that_fit(2**18, 227 * 1024) == 1
 
 
 @pytest.mark.parametrize("device", DEVICES)
