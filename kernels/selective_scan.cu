@@ -24,13 +24,39 @@ struct Arguments {
     int64 whole;  // rows of u, delta, z, y (bit 0), of B and C (bit 1) are read 16 bytes at a time
 };
 
+// B and C of a token in shared memory, and what a thread reads of them.
+#if PACKED
+typedef element BCLine[BC_ROW];
+typedef Words BCPart;
+__device__ __forceinline__ void put_BC(BCLine &line, int part, const Row &row) {
+    put_own(line, part, row);
+}
+__device__ __forceinline__ void read_BC(const BCLine &line, int q, BCPart &part) {
+    part = *reinterpret_cast<const Words *>(line + q * 2 * OWN);
+}
+__device__ __forceinline__ void widen_BC(const BCPart &part, float (&BC)[2 * OWN]) {
+    widen_own(part.x, BC);
+}
+#else
+typedef float BCLine[FLOATS_ROW];
+typedef float BCPart[2 * OWN];
+__device__ __forceinline__ void put_BC(BCLine &line, int part, const Row &row) {
+    float values[8];
+    widen_row(row, values);
+    put_floats(line, part, values);
+}
+__device__ __forceinline__ void read_BC(const BCLine &line, int q, BCPart &part) {
+    read_floats(line + q * 2 * OWN, part);
+}
+__device__ __forceinline__ void widen_BC(const BCPart &part, float (&BC)[2 * OWN]) {
+#pragma unroll
+    for (int i = 0; i < 2 * OWN; ++i) BC[i] = part[i];
+}
+#endif
+
 struct __align__(16) Shared {
     float2 dt[2][TILE][DT_ROW];  // dt, dt u
-#if PACKED
-    element BC[2][TILE][BC_ROW];
-#else
-    float BC[2][TILE][FLOATS_ROW];
-#endif
+    BCLine BC[2][TILE];
     float y[2][TILE][Y_ROW];
 };
 
@@ -39,11 +65,7 @@ struct __align__(16) Shared {
 // What a thread reads of a token, and what follows from it alone.
 struct Step {
     float dt[2];
-#if PACKED
-    Words BC;
-#else
-    float BC[2 * OWN];
-#endif
+    BCPart BC;
 };
 
 struct Ready {
@@ -55,11 +77,7 @@ __device__ __forceinline__ void fetch(const Shared &s, int at, int t, int channe
 #pragma unroll
     for (int j = 0; j < TAKEN; ++j) {
         read_floats(&s.dt[at][t + j][channel].x, step[j].dt);
-#if PACKED
-        step[j].BC = *reinterpret_cast<const Words *>(&s.BC[at][t + j][q * 2 * OWN]);
-#else
-        read_floats(&s.BC[at][t + j][q * 2 * OWN], step[j].BC);
-#endif
+        read_BC(s.BC[at][t + j], q, step[j].BC);
     }
 }
 
@@ -67,12 +85,8 @@ __device__ __forceinline__ void make_ready(const Step (&step)[TAKEN], const floa
                                            Ready (&ready)[TAKEN], float &elapsed) {
 #pragma unroll
     for (int j = 0; j < TAKEN; ++j) {
-#if PACKED
         float BC[2 * OWN];
-        widen_own(step[j].BC.x, BC);
-#else
-        const float(&BC)[2 * OWN] = step[j].BC;
-#endif
+        widen_BC(step[j].BC, BC);
 #pragma unroll
         for (int n = 0; n < OWN; ++n) {
             ready[j].decay[n] = exp2_fast(step[j].dt[0] * rate[n]);
@@ -254,14 +268,7 @@ __device__ __forceinline__ void help_tiles(Shared &s, const Arguments &a, int64 
             line[j / 2] = make_float4(dt[j], dt[j] * x[j], dt[j + 1], dt[j + 1] * x[j + 1]);
 #pragma unroll
         for (int i = 0; i < rounds; ++i) {
-            if (tokens[i] >= TILE) continue;
-#if PACKED
-            put_own(s.BC[tile & 1][tokens[i]], parts[i], rows[i]);
-#else
-            float values[8];
-            widen_row(rows[i], values);
-            put_floats(s.BC[tile & 1][tokens[i]], parts[i], values);
-#endif
+            if (tokens[i] < TILE) put_BC(s.BC[tile & 1][tokens[i]], parts[i], rows[i]);
         }
     };
     auto finish = [&](int tile, const Row &u_row, const Row &z_row) {

@@ -3,7 +3,9 @@
 //
 // Macros set by the compiler's command line: TYPE (0 float, 1 bfloat16, 2 float16), LANES (threads
 // that share a channel's 16 states), WARPS (that scan), TILE (tokens that are handed over at once),
-// STAGES (tiles in shared memory, of the backward), RESIDENT (blocks on a multiprocessor).
+// STAGES (tiles in shared memory, of the backward), RESIDENT (blocks on a multiprocessor), PACKED
+// (the forward has B and C in shared memory as they come, not as floats: half the reads, but each
+// thread widens what it reads).
 
 typedef long long int64;
 typedef unsigned int uint32;
@@ -20,8 +22,8 @@ typedef unsigned long long barrier;
 // write eight rows at once nor the lanes that share a channel meet on a bank.
 #define DT_ROW (WIDTH + 2)
 #define Y_ROW (WIDTH + (32 / LANES < 4 ? 4 : 32 / LANES))
-#define FLOATS_ROW (2 * STATES + 4)    // B and C as floats
 #define BC_ROW (2 * STATES + 16 / (int)sizeof(element))
+#define FLOATS_ROW (2 * STATES + 4)    // the same as floats
 
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;

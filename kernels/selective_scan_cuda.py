@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     tile: int = 64
     stages: int = 2
     resident: int = 1
-    packed: int = 0  # B and C as they come, not as floats: half the reads, and more arithmetic
+    packed: int = 1
 
     @property
     def channels(self) -> int:
@@ -39,13 +39,14 @@ class Plan(NamedTuple):
         return self.warps * 32 + self.tile * self.channels // 8
 
     def shared_bytes(self) -> int:
-        """The size of `Shared` in selective_scan.cu."""
+        """The size of `Shared` in selective_scan.cu; where B and C are packed, it is less."""
         y_row = self.channels + max(4, 32 // self.lanes)
-        return 2 * self.tile * 4 * (2 * self.channels + 4 + 2 * STATES + 4 + y_row)  # at most
+        return 2 * self.tile * 4 * (2 * self.channels + 4 + 2 * STATES + 4 + y_row)
 
 
+# Measured on an H100 (benchmarks/RESULTS.md, 2026-11-26). Both plans have blocks of 32 channels.
 DEFAULT = Plan()
-MANY_BLOCKS = Plan(lanes=4, warps=4, tile=32, resident=2)  # two blocks hide what more lanes do
+MANY_BLOCKS = Plan(lanes=4, warps=4, tile=32, resident=2, packed=0)
 
 
 @cache
@@ -113,6 +114,16 @@ def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+def plan_for(batch: int, channels: int, device: int) -> Plan:
+    """DEFAULT where most multiprocessors get one block, which walks over the whole length.
+
+    Where they get more, because there are many sequences or few channels, whose length is then cut,
+    two blocks at a time hide what more lanes do within one.
+    """
+    blocks, places = batch * -(-channels // DEFAULT.channels), multiprocessors(device)
+    return DEFAULT if places < 2 * blocks <= 2 * places else MANY_BLOCKS
+
+
 def segment_length(length: int, blocks: int, plan: Plan, device: int) -> int:
     """Tokens of a time segment, whole tiles: all of them, or as few as fill the device."""
     segments = max(1, plan.resident * multiprocessors(device) // blocks)
@@ -157,9 +168,7 @@ def scan_forward(
     batch, length, channels = u.shape
     device = u.device.index
     B, C = (x if x.stride(2) == 1 else x.contiguous() for x in (B, C))
-    if plan is None:
-        full = batch * -(-channels // DEFAULT.channels) > 2 * multiprocessors(device)
-        plan = MANY_BLOCKS if full else DEFAULT
+    plan = plan or plan_for(batch, channels, device)
     blocks = batch * -(-channels // plan.channels)
     segment = segment_length(length, blocks, plan, device) if segment is None else segment
     segments = -(-length // segment)

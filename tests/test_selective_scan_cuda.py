@@ -22,13 +22,22 @@ from samba_cli.kernels import cuda_source, selective_scan_cuda, selective_scan_c
 from samba_cli.kernels.cuda_source import Unavailable
 from samba_cli.kernels.dispatch import force, triton_available
 from samba_cli.kernels.selective_scan import selective_scan
-from samba_cli.kernels.selective_scan_cuda import Plan, cuda_scan_for, macros, read_source
+from samba_cli.kernels.selective_scan_cuda import (
+    DEFAULT,
+    MANY_BLOCKS,
+    Plan,
+    cuda_scan_for,
+    macros,
+    plan_for,
+    read_source,
+)
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="compiles the source with g++")
 needs_operator = pytest.mark.skipif(
     not triton_available() or torch.cuda.is_available(), reason="runs beside Triton's interpreter"
 )
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+PLANS = [pytest.param(DEFAULT, id="default"), pytest.param(MANY_BLOCKS, id="many blocks")]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-3}
 
 
@@ -61,8 +70,17 @@ def emulated(monkeypatch: pytest.MonkeyPatch, built: Path) -> None:
 @needs_operator
 @pytest.mark.usefixtures("emulated")
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize(("batch", "length", "channels"), [(1, 1, 32), (2, 65, 40), (1, 300, 8)])
-def test_outputs_and_gradients(batch: int, length: int, channels: int, dtype: torch.dtype) -> None:
+def test_outputs_and_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+    length: int,
+    channels: int,
+    plan: Plan,
+    dtype: torch.dtype,
+) -> None:
+    monkeypatch.setattr(selective_scan_cuda, "plan_for", lambda *sizes: plan)
     inputs = make_inputs(batch, length, channels, 16)
     check_all(inputs, dtype, "triton", "cpu", TOLERANCE[dtype])
 
@@ -107,6 +125,13 @@ def test_plans_and_time_segments_change_nothing(plan: Plan) -> None:
     plan = plan._replace(stages=2)
     cut_grads = backward.scan_backward(dy, dstate, *values[:8], whole[2], segment=32, plan=plan)
     assert all(error(a, b) < 1e-5 for a, b in zip(cut_grads, grads, strict=True))
+
+
+def test_plans_follow_the_blocks_of_a_multiprocessor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selective_scan_cuda, "multiprocessors", lambda device: 132)
+    assert DEFAULT.channels == MANY_BLOCKS.channels
+    assert plan_for(1, 4096, 0) == plan_for(4, 1024, 0) == plan_for(1, 2144, 0) == DEFAULT
+    assert plan_for(1, 1024, 0) == plan_for(8, 1024, 0) == plan_for(1, 2112, 0) == MANY_BLOCKS
 
 
 def inputs_of(dtype: torch.dtype, states: int) -> list[Any]:
@@ -180,13 +205,20 @@ def test_a_pytorch_without_cuda_has_no_compiler(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize(
     ("batch", "length", "channels"), [(1, 1, 64), (2, 7, 100), (1, 1000, 96), (4, 4096, 1024)]
 )
 def test_gpu_agrees_with_the_reference(
-    monkeypatch: pytest.MonkeyPatch, batch: int, length: int, channels: int, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+    length: int,
+    channels: int,
+    plan: Plan,
+    dtype: torch.dtype,
 ) -> None:
     monkeypatch.setenv("SAMBA_SCAN", "cuda")
+    monkeypatch.setattr(selective_scan_cuda, "plan_for", lambda *sizes: plan)
     inputs = make_inputs(batch, length, channels, 16)
     check_all(inputs, dtype, "triton", "cuda", TOLERANCE[dtype])
     with torch.no_grad(), force("triton"):  # float32 without gradients is CUDA's too
