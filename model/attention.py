@@ -104,18 +104,19 @@ class Attention(nn.Module):
 
     def rows_step(self, y: Tensor, state: StaticRing, rotation: Rotation | None) -> Tensor:
         """forward(y) for one token of each row, y [B, 1, D], in float32 parts [S, B, 1, D]."""
-        from samba_cli.kernels import rows_step_triton as rows
+        from samba_cli.kernels.attention_rows_triton import heads
+        from samba_cli.kernels.rows_step_triton import cut_linear
         from samba_cli.kernels.window_attention_triton import decode
 
         s = self.spec
         joint = joint_weight((self.q_proj, self.k_proj, self.v_proj))
         assert joint is not None
         turn = rotation if s.rope_theta is not None else None
-        parts = rows.cut_linear(y, joint)
-        q = rows.heads(parts, turn, s.n_head, state.keys, state.values, state.slots)
+        parts = cut_linear(y, joint)
+        q = heads(parts, turn, s.n_head, state.keys, state.values, state.slots)
         scale = s.d_head**-0.5 if s.scale is None else s.scale
         y = decode(q, state.keys, state.values, state.count, scale, chained=True)
-        return rows.cut_linear(y.flatten(-2), self.o_proj.weight)
+        return cut_linear(y.flatten(-2), self.o_proj.weight)
 
     def _heads(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, rotated: by one product and one rotation where they fuse."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from samba_cli.kernels.dispatch import backend_for, interpreted
 
-MOST_ROWS = 16  # texts that `few_rows` takes
+MOST_ROWS = 16  # texts that the kernels for `few_rows` have room for
 
 
 def fused(x: Tensor) -> bool:

@@ -100,16 +100,17 @@ class Mamba(nn.Module):
 
         The state moves on in place.
         """
-        from samba_cli.kernels import rows_step_triton as rows
+        from samba_cli.kernels.mamba_rows_triton import input_rows, scan_rows
+        from samba_cli.kernels.rows_step_triton import cut_linear
 
-        u, z = rows.mamba_input(
+        u, z = input_rows(
             y, self.in_proj.weight, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv
         )
-        y = rows.mamba_scan(
-            u, z, rows.cut_linear(u, self.x_proj.weight), self.dt_proj.weight, self.dt_proj.bias,
+        y = scan_rows(
+            u, z, cut_linear(u, self.x_proj.weight), self.dt_proj.weight, self.dt_proj.bias,
             self._A(), self.D, state.ssm,
         )  # fmt: skip
-        return rows.cut_linear(y, self.out_proj.weight)
+        return cut_linear(y, self.out_proj.weight)
 
     def _A(self) -> Tensor:
         """-exp(A_log), [E, N] float32: computed once for weights that stay as they are."""

@@ -150,11 +150,11 @@ class SwiGLU(nn.Module):
 
     def rows_step(self, y: Tensor) -> Tensor:
         """forward(y) for one token of each row, y [B, 1, D], in float32 parts [S, B, 1, D]."""
-        from samba_cli.kernels import rows_step_triton
+        from samba_cli.kernels.rows_step_triton import cut_linear, swiglu
 
         joint = joint_weight((self.gate_proj, self.up_proj))
         assert joint is not None
-        return rows_step_triton.cut_linear(rows_step_triton.swiglu(y, joint), self.down_proj.weight)
+        return cut_linear(swiglu(y, joint), self.down_proj.weight)
 
     def step(self, x: Tensor, norm: Norm, multiplier: float, dtype: torch.dtype) -> Tensor:
         """x + multiplier * forward(norm(x)) for one token x [1, 1, D] float32."""

@@ -66,7 +66,7 @@ def test_norm_of_a_sum(device: str, parts: int) -> None:
 @torch.no_grad()
 def test_mamba(device: str, E: int, D: int, taps: int, bias: bool) -> None:
     skip_cpu(device)
-    from samba_cli.kernels import rows_step_triton as rows
+    from samba_cli.kernels.mamba_rows_triton import input_rows, scan_rows
 
     dtype = torch.float16 if device == "cpu" else torch.bfloat16
     x, weight = normal(B, 1, D, device=device).to(dtype), normal(2 * E, D, device=device).to(dtype)
@@ -76,7 +76,7 @@ def test_mamba(device: str, E: int, D: int, taps: int, bias: bool) -> None:
     with force("ref"):
         u, z = F.linear(x.float(), weight.float()).to(dtype).chunk(2, dim=-1)
         u, after = causal_conv1d(u, conv, conv_bias, conv_state, "silu")
-    actual_u, actual_z = rows.mamba_input(x, weight, conv, conv_bias, conv_state)
+    actual_u, actual_z = input_rows(x, weight, conv, conv_bias, conv_state)
     for got, wanted in ((actual_u, u), (actual_z, z), (conv_state, after)):
         close(got, wanted, 1e-2)
 
@@ -88,7 +88,7 @@ def test_mamba(device: str, E: int, D: int, taps: int, bias: bool) -> None:
     u, z = u.float().contiguous(), z.float().contiguous()
     with force("ref"):
         y, wanted = selective_scan(u, F.linear(dt, dt_weight), A, B_, C, D_, z, bias_, state)
-    close(rows.mamba_scan(u, z, parts, dt_weight, bias_, A, D_, state), y)
+    close(scan_rows(u, z, parts, dt_weight, bias_, A, D_, state), y)
     close(state, wanted)
 
 
@@ -97,7 +97,7 @@ def test_mamba(device: str, E: int, D: int, taps: int, bias: bool) -> None:
 @torch.no_grad()
 def test_heads(device: str, half: int) -> None:
     skip_cpu(device)
-    from samba_cli.kernels import rows_step_triton as rows
+    from samba_cli.kernels.attention_rows_triton import heads
 
     H, n_kv, d, slots = 6, 2, 16, 9
     parts = normal(2, B, 1, (H + 2 * n_kv) * d, device=device)
@@ -111,7 +111,7 @@ def test_heads(device: str, half: int) -> None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
     wanted_keys[:, 3], wanted_values[:, 3] = k[:, 0], v[:, 0]
     slot = torch.tensor([3], device=device)
-    close(rows.heads(parts, rotation, H, keys, values, slot), q)
+    close(heads(parts, rotation, H, keys, values, slot), q)
     close(keys, wanted_keys)
     close(values, wanted_values)
 
