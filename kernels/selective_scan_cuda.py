@@ -50,9 +50,10 @@ MANY_BLOCKS = Plan(lanes=4, warps=4, tile=32, resident=2, packed=0)
 
 
 @cache
-def read_source(name: str) -> str:
+def read_source(*names: str) -> str:
+    """Files of this folder one after the other, what all share before them."""
     folder = Path(__file__).parent
-    files = (folder / "selective_scan_common.cuh", folder / name)
+    files = (folder / name for name in ("selective_scan_common.cuh", *names))
     return "\n".join(file.read_text() for file in files)
 
 

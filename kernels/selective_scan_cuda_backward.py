@@ -19,6 +19,7 @@ from samba_cli.kernels.selective_scan_cuda import (
     whole_rows,
 )
 
+SOURCES = ("selective_scan_ring.cuh", "selective_scan_backward.cu")
 DEFAULT = Plan(lanes=4, warps=4, tile=32, stages=2, resident=2)
 
 
@@ -32,7 +33,7 @@ def shared_bytes(plan: Plan, dtype: torch.dtype) -> int:
 
 @cache
 def kernel(name: str, plan: Plan, dtype: torch.dtype, device: int) -> Kernel:
-    source = read_source("selective_scan_backward.cu")
+    source = read_source(*SOURCES)
     return load_kernel(source, name, macros(plan, dtype), device, shared_bytes(plan, dtype))
 
 

@@ -56,7 +56,8 @@ def emulated(monkeypatch: pytest.MonkeyPatch, built: Path) -> None:
         return EmulatedKernel(source, name, macros(plan, dtype), size, built)
 
     def backward_kernel(name: str, plan: Plan, dtype: torch.dtype, device: Any) -> EmulatedKernel:
-        source, size = read_source("selective_scan_backward.cu"), backward(plan, dtype)
+        source = read_source(*selective_scan_cuda_backward.SOURCES)
+        size = backward(plan, dtype)
         return EmulatedKernel(source, name, macros(plan, dtype), size, built)
 
     monkeypatch.setattr(selective_scan_cuda, "kernel", forward_kernel)
