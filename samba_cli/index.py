@@ -15,6 +15,7 @@ from pathlib import Path
 
 from samba_cli.documents import Document, Passage, Skipped
 from samba_cli.errors import ModelError
+from samba_cli.spelling import other_spelling
 from samba_cli.text_match import STOP_WORDS, occurs, split_identifier
 
 FORMAT = "1"
@@ -377,7 +378,9 @@ class PassageIndex:
 
 
 def query_terms(query: str) -> list[str]:
-    """The words of a query worth searching, each once: stop words out, identifiers split."""
+    """The words of a query worth searching, each once: stop words out, identifiers split, and
+    beside a word its British or American spelling.
+    """
     terms: dict[str, None] = {}
     every = re.findall(r"\w+", query)
     chosen = [word for word in every if word.casefold() not in STOP_WORDS] or every
@@ -386,6 +389,8 @@ def query_terms(query: str) -> list[str]:
         parts = split_identifier(word)
         if len(parts) > 1:
             terms.update(dict.fromkeys(part for part in parts if part not in STOP_WORDS))
+    others = (other_spelling(word.casefold()) for word in chosen)
+    terms.update(dict.fromkeys(other for other in others if other is not None))
     return list(terms)[:_MOST_TERMS]
 
 

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from samba_cli.spelling import american
+
 STOP_WORDS = frozenset(
     """a about above after again all also am an and any are as at be because been before being
     below between both but by can cannot could did do does doing down during each either else
@@ -73,8 +75,10 @@ def words(text: str) -> list[str]:
 
 @lru_cache(1 << 16)  # a language has few words, and each comes again and again
 def stem(word: str) -> str:
-    """A light English stem, for comparing words only: plural, -ing, -ed, -ly and possessives."""
-    word = word.casefold().replace("’", "'").removesuffix("'s")
+    """A light English stem, for comparing words only: plural, -ing, -ed, -ly and possessives, in
+    American spelling.
+    """
+    word = american(word.casefold().replace("’", "'").removesuffix("'s"))
     for suffix, least in (
         ("ingly", 4),
         ("edly", 4),

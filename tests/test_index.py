@@ -44,6 +44,17 @@ def test_a_search_finds_words_stems_and_parts_of_identifiers() -> None:
     assert index.search("notice weather", 5, within=(2, 3))[0][0] == 3
 
 
+def test_either_spelling_finds_the_other() -> None:
+    with PassageIndex.create("") as index:
+        index.add_document(Document("a.txt", "text", lambda: iter([])))
+        for text in ("The license is MIT.", "They organise the colour tables.", "Nothing of it."):
+            index.add_passage(1, passage(text), 8, None)
+        index.commit()
+        assert [i for i, _ in index.search("Which licence?", 5)] == [1]
+        assert [i for i, _ in index.search("organize by color", 5)] == [2]
+    assert query_terms("licence for the hour") == ["licence", "hour", "license"]
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=60))
 def test_any_text_is_a_safe_query(text: str) -> None:

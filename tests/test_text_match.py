@@ -62,6 +62,8 @@ def test_strings_are_compared_as_a_reader_would() -> None:
     assert locate("three months.", "is Three\n  Months long") == (3, 17)
     assert locate("...", "a") is None
     assert stem("retries") == stem("retry") and stem("handled") == stem("handles")
+    assert stem("licences") == stem("license") and stem("Organised") == stem("organizes")
+    assert stem("hour") == "hour" and stem("size") != stem("sise")  # too short for two spellings
     assert overlap(content_words("notice periods"), content_words("the notice period is")) == 1.0
     assert split_identifier("readHTTPHeader_v2") == ["read", "http", "header", "v", "2"]
     assert plausible_sentence("This is a sentence of some words.")
