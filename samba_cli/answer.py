@@ -204,11 +204,12 @@ def checked(
     Supported is what stands in a replayed passage word for word, or uses their words and no
     name or number that the document does not have. `sure`: that the text has an answer was
     decided before, so some quote it is; so our own model, which copies, must also begin with a
-    word of the text or the question, as any word there may be a name with its capital.
+    word of the text or the question, as any word there may be a name with its capital. To say the
+    question again answers nothing: then a quote tells more.
     """
     if written.none:
         return "", False
-    text = written.text
+    text = "" if _echoes(written.text, question) else written.text
     if text and any(occurs(text, one.stored.passage.text) for one in chosen):
         return whole_sentence(text, (one.stored.passage for one in chosen)), False
     if normalise(text).strip(" .!") in _SHORT_ANSWERS:
@@ -232,6 +233,12 @@ def checked(
     if sure and chosen:
         return " ".join(quote(chosen[0].stored.passage, question, "").text.split()), True
     return "", False
+
+
+def _echoes(text: str, question: str) -> bool:
+    """Whether an answer has no word beside those of the question, which offers no choice."""
+    said, asked = content_words(text), content_words(question)
+    return bool(said) and said <= asked and "or" not in words(question)
 
 
 def _evidence(question: str, text: str, named: Sequence[Scored]) -> tuple[Evidence, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from samba_cli import git_text
@@ -10,6 +11,8 @@ from samba_cli.index import StoredPassage
 from samba_cli.results import Evidence
 from samba_cli.text_match import content_words, locate, overlap, sentences
 
+# "## License", or "License" over a line of one sign.
+_HEADING = re.compile(r"\s*(?:#{1,6}\s[^\n]*|[^\n]*\n\s*([-=~^*+#:\"'`])\1{2,})\s*")
 MAX_CHARS = 400  # of a quote; a longer sentence is cut around what matters, at word boundaries
 
 
@@ -25,7 +28,9 @@ class Quote:
 
 
 def quote(passage: Passage, question: str, answer: str) -> Quote:
-    """The sentence that holds the answer, or else most words of question and answer."""
+    """The sentence that holds the answer, or else most words of question and answer; a heading
+    where there is nothing else.
+    """
     text = passage.text
     spans = _spans(passage) or [(0, len(text))]
     asked, told = content_words(question), content_words(answer)
@@ -42,7 +47,8 @@ def quote(passage: Passage, question: str, answer: str) -> Quote:
         end = max((b for a, b in spans if a < places[1] <= b), default=places[1])
         focus = places
     else:
-        start, end = focus = max(spans, key=rank)
+        says = [span for span in spans if not _HEADING.fullmatch(text, *span)]
+        start, end = focus = max(says or spans, key=rank)
     if end - start > MAX_CHARS:
         start, end = _shortened(text, start, end, focus)
     return _make(passage, start, max(end, start))

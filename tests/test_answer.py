@@ -91,6 +91,10 @@ def test_an_answer_needs_support(folder: ReadFolder) -> None:
     assert check("completely different words entirely") == (quote, True)
     assert check("") == (quote, True) and check("", none=True) == ("", False)
     assert check("Yes.") == ("Yes.", False)
+    assert check("The notice period") == (quote, True)  # that was the question
+    either = "Is it the notice period or the rent?"
+    choice = checked(either, Written("the notice period", False), chosen, folder.index)
+    assert choice == ("the notice period", False)
     # "Anna Weber" is in the text; a sentence may begin with any word, so with a wrong name too
     wrong = "Ana Weber pays the landlord a month"
     assert check(wrong) == (wrong, False) and check(wrong, sure=True) == (quote, True)

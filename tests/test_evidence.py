@@ -86,6 +86,19 @@ def test_a_quote_is_the_sentence_with_the_answer() -> None:
     assert quote(passage, "When is the rent due?", "").text == "The rent is due."
 
 
+def test_a_quote_is_no_heading_where_there_is_a_sentence() -> None:
+    says = "*pathspec* is licensed under the MPL."
+    for text in (
+        f"License\n-------\n\n{says}\n",
+        f"## License\n\n{says}",
+        f"License\n=======\n{says}",
+    ):
+        passage = Passage("a", "text", 0, len(text), text)
+        assert says in quote(passage, "Which license?", "").text
+    alone = Passage("a", "text", 0, 15, "License\n-------")
+    assert quote(alone, "Which license?", "").text == "License\n-------"
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.text(alphabet="ab. \nC", min_size=1, max_size=1000),
