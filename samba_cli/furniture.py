@@ -33,7 +33,11 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _BEGIN = re.compile(r"[\w\"'“‘(\[/$€£#*•-]")
-_ENDS = '.!:;"”’)'
+_ENDS = '.!;"”’)'
+_UNFINISHED = frozenset(
+    ("a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "that", "the", "to",
+     "which", "with")
+)  # fmt: skip
 _TITLE_WORDS = 8  # a line without a stop that has fewer is a title
 _HEADING_WORDS = 12  # with a number before it: longer ones are clauses of a contract
 _LOWER = 0.5  # share of lines in small letters up to which one is the rest of a sentence
@@ -43,8 +47,8 @@ def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
     """For each (document, line, whether it is of a page) in order: does it say nothing?
 
     Of lines of pages that differ in their numbers alone the first may stay where they are few.
-    Lines of texts without pages are judged by repetition, as notices and as markup only: there a
-    heading is a line of its own.
+    Lines of texts without pages are judged by repetition, as notices, as markup and by their colon
+    only: there a heading is a line of its own.
     """
     keys = [(document, _key(text, paged)) for document, text, paged in lines]
     count = Counter(keys)
@@ -58,6 +62,7 @@ def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
         seen.add(key)
         rest = text[:1].islower() and small[document] <= _LOWER
         nothing = repeated or bool(_NOTICE.search(text) or _MARKUP.search(text)) or entries[i]
+        nothing = nothing or text.endswith(":")  # it announces what would have to follow
         result.append(nothing or (paged and (rest or among >= _MANY or not _says(text))))
     return result
 
@@ -87,7 +92,7 @@ def _says(text: str) -> bool:
     """Whether a line of a page is a sentence, and no title, heading or question."""
     tokens = text.split()
     plain = sum(token.isalpha() and token.islower() for token in tokens)
-    if len(tokens) < 5 or plain < 2 or text.endswith("?"):
+    if len(tokens) < 5 or plain < 2 or text.endswith("?") or tokens[-1] in _UNFINISHED:
         return False
     if not _BEGIN.match(text):
         return False
