@@ -38,6 +38,15 @@ def template(name: str, folder: Path | None = None) -> str:
     return text.removesuffix("\n")
 
 
+def worded(text: str) -> str:
+    """A question, or what is written, as our own model has it: with a space before it.
+
+    So its first word is the token that it is inside a text (" Kraus" is one; "Kraus" is "K", "ra",
+    "us"), and can be copied.
+    """
+    return f" {text}"
+
+
 def render(
     name: str, /, folder: Path | None = None, **fields: str | Sequence[Segment]
 ) -> list[Segment]:

@@ -21,7 +21,7 @@ from samba_cli.prompting import (
     has_marks,
     passages_segments,
 )
-from samba_cli.prompts import Segment, render
+from samba_cli.prompts import Segment, render, worded
 
 OPEN, CLOSE = "<think>", "</think>"
 _SENTENCE_WORDS = 22  # a sentence has about so many
@@ -174,11 +174,6 @@ class Dialect:
         for part in self.frame.parts[1:]:
             framed += [*segments, Segment(part, True)]
         return Prompt(encode_segments(self.tokenizer, framed), self.frame.thinking)
-
-
-def worded(question: str) -> str:
-    """A question as our own model reads it: its first word, too, as words are inside a text."""
-    return f" {question}"
 
 
 def dialect_of(

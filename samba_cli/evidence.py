@@ -15,13 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from samba_cli.dialect import dialect_of, worded
+from samba_cli.dialect import dialect_of
 from samba_cli.git_text import model_text
 from samba_cli.index import PassageIndex, StoredPassage
 from samba_cli.likelihood import token_likelihoods
 from samba_cli.model.network import Model
 from samba_cli.model.tokenizer import Tokenizer
 from samba_cli.prompting import encode_many, has_marks
+from samba_cli.prompts import worded
 from samba_cli.scoring import last_logits
 from samba_cli.text_match import content_words, overlap
 

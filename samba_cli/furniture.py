@@ -61,9 +61,10 @@ def furniture(lines: Sequence[tuple[int, str, bool]]) -> list[bool]:
         repeated = bool(key[1]) and (key in seen or (paged and count[key] >= OFTEN))
         seen.add(key)
         rest = text[:1].islower() and small[document] <= _LOWER
-        nothing = repeated or bool(_NOTICE.search(text) or _MARKUP.search(text)) or entries[i]
-        nothing = nothing or text.endswith(":")  # it announces what would have to follow
-        result.append(nothing or (paged and (rest or among >= _MANY or not _says(text))))
+        announces = text.endswith(":")  # what would have to follow
+        aside = bool(_NOTICE.search(text) or _MARKUP.search(text))
+        unsaid = paged and (rest or among >= _MANY or not _says(text))
+        result.append(repeated or announces or aside or entries[i] or unsaid)
     return result
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samba_cli.dialect import Dialect, worded
+from samba_cli.dialect import Dialect
 from samba_cli.model import Tokenizer
-from samba_cli.prompts import render
+from samba_cli.prompts import render, worded
 from training import corpus, tasks
 from training.encoder import Encoder
 from training.library import Library

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from samba_cli.prompts import Segment, render, template
+from samba_cli.prompts import Segment, render, template, worded
 from training.encoder import Encoder
 
 Tokens = npt.NDArray[np.uint16]
@@ -92,12 +92,6 @@ class Formats:
     def encode(self, text: str, loss: float = 0.0) -> Piece:
         return piece(self.tokenizer.encode(text), loss)
 
-    def worded(self, text: str, loss: float = 0.0) -> Piece:
-        """A question, or what is written, begins with a space: so its first word is the token
-        that it is inside a text (" Kraus" is one; "Kraus" is "K", "ra", "us"), and is copied.
-        """
-        return self.encode(f" {text}", loss)
-
     def fill(self, name: str, /, **fields: Piece) -> Piece:
         """A template with its fields. Raises KeyError naming a field that is missing."""
         parts = self._templates.get(name)
@@ -168,7 +162,7 @@ class Formats:
 
     def marking(self, question: str, passages: Sequence[Tokens], relevant: Sequence[bool]) -> Row:
         """A question and passages, each judged at its mark."""
-        asked = self.worded(question)
+        asked = self.encode(worded(question))
         parts = [
             self.fill("mark_next", passage=piece(tokens, self.losses.text))
             if i
@@ -189,14 +183,14 @@ class Formats:
     ) -> Row:
         """A question, passages shown again, and the answer; None: they do not answer it."""
         loss = share * self.losses.answer
-        asked = self.worded(question)
+        asked = self.encode(worded(question))
         prompt = self.fill("answer", question=asked, passages=self.passages(passages))
-        wanted = piece([self.none], loss) if answer is None else self.worded(answer, loss)
+        wanted = piece([self.none], loss) if answer is None else self.encode(worded(answer), loss)
         return shift(join([prompt, wanted]), self.end, loss)
 
     def written(self, name: str, text: str, /, loss: float = 1.0, **fields: Piece) -> Row:
         """A template and the text wanted after it: a summary, a title, a docstring."""
-        wanted = self.worded(text, loss)
+        wanted = self.encode(worded(text), loss)
         return shift(join([self.fill(name, **fields), wanted]), self.end, loss)
 
 

@@ -161,16 +161,15 @@ class Tasks:
         )
 
     def _answering(
-        self, document: int, question: Record, rng: np.random.Generator,
-        shown: list[int] | None = None,
-    ) -> Row | None:  # fmt: skip
-        """The row of a question; the passages that it shows are added to `shown`."""
+        self, document: int, question: Record, rng: np.random.Generator
+    ) -> tuple[Row | None, list[int]]:
+        """The row of a question, and the passages of the corpus that it shows."""
         if question["task"] == "instruct":
-            return self._instruction(document, question)
+            return self._instruction(document, question), []
         gold = self.gold(document, question)
         query = self._query(question)
         if len(query) == 0 or (question["answerable"] and not gold):
-            return None
+            return None, []
         first, last = self.library.span(document)
         answerable = bool(gold) and (rng.random() > _NOTHING or last - first < 3)
         chosen = fit(self.library, gold) if answerable else []
@@ -189,12 +188,9 @@ class Tasks:
             chosen.append(passage)
         if not chosen:
             chosen = self.library.negatives(query, anchor, 1, rng, taken=gold)
-        if shown is not None:
-            shown += chosen
         passages = [self._shown(p) for p in sorted(chosen)]
-        return self.formats.answering(
-            question["question"], passages, answer if answerable else None
-        )
+        said = answer if answerable else None
+        return self.formats.answering(question["question"], passages, said), chosen
 
     def _instruction(self, document: int, question: Record) -> Row | None:
         text = "".join(self.library.text(p) for p in range(*self.library.span(document))).strip()
@@ -206,13 +202,12 @@ class Tasks:
 
     def answer(self, rng: np.random.Generator, family: str | None = None) -> Row | None:
         """A question, the passages the program would show again, and the answer or that none is."""
-        return self._answering(*self._draw(False, rng, family), rng)
+        return self._answering(*self._draw(False, rng, family), rng)[0]
 
     def answers(self, rng: np.random.Generator) -> Row | None:
         """The same, then more questions about the document, answered if these passages do."""
         document, question = self._draw(False, rng)
-        shown: list[int] = []
-        row = self._answering(document, question, rng, shown)
+        row, shown = self._answering(document, question, rng)
         if row is None or not shown:
             return row
         return chain(
@@ -258,7 +253,7 @@ class Tasks:
         for number, asked in enumerate(order):
             inside = all(begin <= p < end for p in self.gold(document, asked))
             if inside and (number == 0 or asked is not question):
-                row = self._answering(document, asked, rng)
+                row, _ = self._answering(document, asked, rng)
                 rows += [row] if row is not None else []
         return chain(rows, self.formats.end)
 
