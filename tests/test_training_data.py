@@ -378,3 +378,16 @@ def test_rows_chain_as_the_program_asks(formats: Formats) -> None:
 
 def test_hashed_words_forget_order_and_plurals() -> None:
     assert (hashed(content_words("Rivers flow")) == hashed(content_words("flow river"))).all()
+
+
+def test_the_shares_of_the_rows_turn_at_a_step(built: Path) -> None:
+    first, later = {"read": 1.0}, {"task_answer": 1.0}
+    plain = iter(Lanes(built, first, 2, 256, seed=3))
+    turning = iter(Lanes(built, first, 2, 256, seed=3, turn=2, later=later))
+    for step in range(2):
+        for one, other in zip(next(plain), next(turning), strict=True):
+            assert np.array_equal(one, other), step
+    blocks = [next(turning) for _ in range(60)]
+    answer = ENCODER.control["<|answer|>"]
+    assert sum(int((tokens == answer).sum()) for tokens, _, _ in blocks) > 20
+    assert not any(int((next(plain)[0] == answer).sum()) for _ in range(5))

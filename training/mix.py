@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -99,19 +99,27 @@ class Rows:
         reading: Reading,
         rng: np.random.Generator,
     ) -> None:
-        """Raises ValueError for a kind that is not known, or tasks that were not built."""
+        """Raises what `turn` raises."""
         self._library, self._formats, self._reading, self._rng = library, formats, reading, rng
         self._tasks = {} if tasks is None else {
             "task_marks": tasks.marks, "task_answer": tasks.answers, "task_summary": tasks.summary,
             "task_session": tasks.session, "task_read": tasks.read,
         }  # fmt: skip
+        self.turn(mix)
+
+    def turn(self, mix: Mapping[str, float]) -> None:
+        """From now on the shares are these.
+
+        Raises ValueError for a kind that is not known, or tasks that were not built.
+        """
         self._kinds = [kind for kind, share in mix.items() if share > 0]
         for kind in self._kinds:
             if kind != "read" and kind not in pretext.GENERATORS and kind not in self._tasks:
                 raise ValueError(f"no rows of the kind {kind}: is it known, are the tasks built?")
         self._shares = np.array([mix[kind] for kind in self._kinds])
         # the lanes start at different places of the round of kinds
-        self._given = self._shares * rng.uniform(0, 20_000 / self._shares.max(), len(self._kinds))
+        ahead = self._rng.uniform(0, 20_000 / self._shares.max(), len(self._kinds))
+        self._given = self._shares * ahead
 
     def __next__(self) -> Row:
         """The next row: of the kind that is furthest behind its share."""
@@ -132,7 +140,10 @@ class Rows:
         return pretext.GENERATORS[kind](self._library, self._formats, self._rng)
 
 
-def open_tasks(corpus: Path, mix: Mapping[str, float], formats: Formats) -> Tasks | None:
-    """The human-made tasks, if the mix has any. Raises FileNotFoundError where they are missing."""
-    wanted = any(kind in _TASK_SHARES and share > 0 for kind, share in mix.items())
+def open_tasks(
+    corpus: Path, mixes: Sequence[Mapping[str, float]], formats: Formats
+) -> Tasks | None:
+    """The human-made tasks, if a mix has any. Raises FileNotFoundError where they are missing."""
+    kinds = [kind for mix in mixes for kind, share in mix.items() if share > 0]
+    wanted = any(kind in _TASK_SHARES for kind in kinds)
     return Tasks(corpus / "tasks" / "train", formats) if wanted else None

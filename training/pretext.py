@@ -9,7 +9,9 @@ import numpy as np
 from training import (
     pretext_cloze,
     pretext_code,
+    pretext_planted,
     pretext_recall,
+    pretext_sections,
     pretext_spans,
     pretext_summaries,
 )
@@ -23,6 +25,9 @@ GENERATORS: dict[str, Generator] = {
     "span_marks": pretext_spans.marks,
     "span_answer": pretext_spans.answer,
     "session": pretext_spans.session,
+    "planted_marks": pretext_planted.marks,
+    "planted_answer": pretext_planted.answer,
+    "section": pretext_sections.answer,
     "inverse_cloze": pretext_cloze.inverse_cloze,
     "heading": pretext_cloze.heading,
     "lead": pretext_summaries.lead_summary,
@@ -37,7 +42,8 @@ GENERATORS: dict[str, Generator] = {
 
 # By tokens, among the pretext rows.
 SHARES: dict[str, float] = {
-    "span_marks": 0.22, "span_answer": 0.28, "session": 0.06, "inverse_cloze": 0.09,
-    "heading": 0.07, "lead": 0.06, "gap": 0.04, "title": 0.02, "recall": 0.07, "copying": 0.02,
-    "docstring": 0.015, "purpose": 0.02, "where": 0.035,
+    "span_marks": 0.18, "span_answer": 0.34, "session": 0.05, "planted_marks": 0.03,
+    "planted_answer": 0.03, "section": 0.03, "inverse_cloze": 0.07, "heading": 0.06, "lead": 0.04,
+    "gap": 0.03, "title": 0.01, "recall": 0.05, "copying": 0.02, "docstring": 0.01,
+    "purpose": 0.02, "where": 0.03,
 }  # fmt: skip

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.library import Library, Words
+from training.near_misses import near_miss
 from training.questions import Question, ask, choose, definition, spans
 from training.rows import Formats, Row, Tokens, chain
 from training.words import content_words, hashed, is_prose, sentences, squeeze
 
-NOTHING = 0.24  # share of the answer rows whose passages do not answer
+NOTHING = 0.2  # share of the answer rows whose passages do not answer
+NEARLY = 0.25  # share of the others that are also asked what they nearly answer
+_SENTENCES_TRIED = 7
+_CRUDE = 0.12  # how often a question is taken that no person would ask so
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,31 @@ def pick_sentence(
     return found[int(rng.integers(len(found)))] if found else None
 
 
+def draw_question(
+    library: Library, passage: int, rng: np.random.Generator
+) -> tuple[Question, int, int] | None:
+    """A question about a sentence of the passage, and where the sentence stands.
+
+    Most sentences can only be asked about crudely: a few are tried for one that a person might ask.
+    """
+    drawn = None
+    for _ in range(_SENTENCES_TRIED):
+        chosen = pick_sentence(library, passage, rng)
+        if chosen is None:
+            return None
+        sentence, start, end = chosen
+        question = definition(sentence, rng)
+        if question is None:
+            found = spans(sentence)
+            if not found:
+                continue
+            question = ask(sentence, choose(found, rng), rng)
+        drawn = question, start, end
+        if question.natural or rng.random() < _CRUDE:
+            break
+    return drawn
+
+
 def without(formats: Formats, text: str, start: int, end: int) -> Tokens:
     """The tokens of a passage less one sentence.
 
@@ -80,18 +109,12 @@ def _other_support(
 def make(library: Library, formats: Formats, rng: np.random.Generator) -> Asked | None:
     """A question about a random sentence; None where the sentence offers none."""
     passage = pick_passage(library, rng)
-    chosen = pick_sentence(library, passage, rng)
-    if chosen is None:
+    drawn = draw_question(library, passage, rng)
+    if drawn is None:
         return None
-    sentence, start, end = chosen
-    question = definition(sentence, rng)
-    if question is None:
-        found = spans(sentence)
-        if not found:
-            return None
-        question = ask(sentence, choose(found, rng), rng)
-        if len(set(content_words(question.text))) < 3:
-            return None
+    question, start, end = drawn
+    if not question.natural and len(set(content_words(question.text))) < 3:
+        return None
     query = hashed(content_words(question.text))
     if len(query) == 0:
         return None
@@ -169,10 +192,25 @@ def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
     if not chosen:
         return None
     passages = [library.tokens(p) for p in chosen]
-    first = formats.answering(
-        asked.question.text, passages, None if nothing else asked.question.answer
-    )
-    return chain([first, *_more(library, formats, rng, chosen)], formats.end, reading=False)
+    said = None if nothing else asked.question.answer
+    asks = [(asked.question.text, said)]
+    if not nothing and rng.random() < NEARLY:
+        near = nearly(library, asked.question.text, chosen, rng)
+        asks += [(near, None)] if near is not None else []
+    (question, said), *later = [asks[i] for i in rng.permutation(len(asks))]
+    rows = [formats.answering(question, passages, said)]
+    rows += [formats.answering(question, [], said) for question, said in later]
+    return chain([*rows, *_more(library, formats, rng, chosen)], formats.end, reading=False)
+
+
+def nearly(
+    library: Library, question: str, shown: Sequence[int], rng: np.random.Generator
+) -> str | None:
+    """A question like this one that the passages shown do not answer; None where none is found."""
+    first, last = library.near(shown[0])
+    nearby = rng.integers(first, last, 3).tolist()
+    seen, around = ("".join(library.text(p) for p in some) for some in (shown, nearby))
+    return near_miss(question, seen, around, rng)
 
 
 def how_many_shown(rng: np.random.Generator) -> int:
@@ -236,13 +274,12 @@ def make_within(
 ) -> Asked | None:
     """A question about a sentence of passages first..last-1, which it keeps."""
     passage = int(rng.integers(first, last))
-    chosen = pick_sentence(library, passage, rng)
-    found = spans(chosen[0]) if chosen else []
-    if chosen is None or not found:
+    drawn = draw_question(library, passage, rng)
+    if drawn is None:
         return None
-    question = ask(chosen[0], choose(found, rng), rng)
+    question = drawn[0]
     query = hashed(content_words(question.text))
-    return Asked(question, passage, passage, None, query) if len(query) > 2 else None
+    return Asked(question, passage, passage, None, query) if len(query) > 1 else None
 
 
 def document_name(library: Library, document: int, rng: np.random.Generator) -> str:

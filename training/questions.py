@@ -1,7 +1,8 @@
 """Questions made from sentences: a span is blanked out or asked for.
 
-No grammar is parsed. The phrasings are crude, but there are many of them, so that a model
-learns to look for what is asked and not for one form of asking.
+No grammar is parsed. Where the verb is certain the sentence is turned round as people ask; the
+other phrasings are crude, but there are many of them, so that a model learns to look for what
+is asked and not for one form of asking.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.paraphrase import paraphrase
+from training.phrasing import DANGLING, lower, natural, reach
+from training.wh_words import pick, wh
 from training.words import STOP_WORDS, content_words
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -33,32 +37,34 @@ _PHRASE = re.compile(
     r"\b(?:in|on|at|by|with|from|for|of|as|into|between|called|named|through|because of|to) "
     r"((?:the |a |an |its |his |their )?[a-z][\w'-]+(?: [\w'-]+){0,4})(?=[,.;:)])"
 )
-_PARENTHESES = re.compile(r" ?[(\[][^()\[\]]*[)\]]")
-
-_DANGLING = re.compile(
-    r"(?: (?:and|or|the|of|an?|in|to|for|with|by|that|which|on|at|its|from|is|as))+$"
+_IDIOM = re.compile(
+    r"(?:example|instance|fact|addition|particular|all|no means|least|last|first|once|most|that)\b"
 )
+_PARENTHESES = re.compile(r" ?[(\[][^()\[\]]*[)\]]")
 
 _PERSON_BEFORE = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|Sir|Lord|Lady|President|King|Queen|Prince|Captain|General|Professor|Senator|"
-    r"Saint|author|director|wife|husband|son|daughter|brother|sister|father|mother|by)\.? $"
+    r"Saint|author|director|wife|husband|"
+    r"son|daughter|brother|sister|father|mother|programmer|composer|painter|by)\.? $"
 )
 _PERSON_AFTER = re.compile(
     r"^,? (?:said|wrote|died|argued|asked|replied|married|told|believed|thought|himself|herself|"
     r"who|whose|cried|answered|went|came|looked|stood|knew|felt|took|became a|was born|and his|"
-    r"and her)\b"
+    r"and her|founded|created|invented|discovered|composed|painted|directed|designed)\b"
 )
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|from|to|into|across|outside|throughout) (?:the )?$")
 
-_AUXILIARY = re.compile(
-    r"^(?P<subject>[^,;:]{2,70}?) (?P<verb>is|was|are|were|has been|have been|had been|has|have|"
-    r"had|can|could|will|would|may|must|should) (?P<rest>.+)$"
-)
 _DEFINITION = re.compile(
     r"^(?P<name>(?:The |A |An )?[A-Z\"“*`_]?[\w'’*`_\"”-]+(?: [\w'’*`\"”-]+){0,4})"
     r"(?P<aside> ?\([^()]*\))?(?P<comma>, [^,]{3,60},)? "
     r"(?P<verb>is|was|are|were|refers to|means) (?P<what>(?:an?|the|one of|any|when) .{15,300})$"
 )
+
+
+_BECAUSE = re.compile(
+    r",? because ((?:the|an?|it|they|he|she|its|this|of the) [^,;:()]{12,90})(?=[,.;]|$)"
+)
+_BY_DOING = re.compile(r" by ([a-z]{3,}ing [^,;:()]{8,70})(?=[,.;]|$)")
 
 
 @dataclass(frozen=True)
@@ -75,20 +81,19 @@ class Span:
 class Question:
     text: str
     answer: str
-
-
-def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
-    return choices[int(rng.integers(len(choices)))]
+    natural: bool = False  # asked as a person would, not by a blank in the sentence
 
 
 def spans(sentence: str) -> list[Span]:
     """Names, numbers, dates, quoted terms, identifiers and some phrases of a sentence."""
     found: list[Span] = []
+    near, far = reach(sentence)
     busy: list[tuple[int, int]] = []
 
     def add(start: int, end: int, word: str, odds: float = 1.0) -> None:
         if all(end <= a or start >= b for a, b in busy):
             busy.append((start, end))
+            odds *= 8.0 if start == 0 or near <= start < far else 1.0
             found.append(Span(start, end, word, odds))
 
     for match in _DATE.finditer(sentence):
@@ -115,16 +120,31 @@ def spans(sentence: str) -> list[Span]:
             first = match.group().split(" ")[0]
             if first.lower() in STOP_WORDS or first.endswith("ly"):
                 start += len(first) + 1
-        before, after = sentence[:start], sentence[match.end() :]
-        if _PERSON_BEFORE.search(before) or _PERSON_AFTER.match(after):
+        end = match.end()
+        if sentence[end - 2 : end] in {"'s", "’s"} and re.match(r" [a-z]", sentence[end:]):
+            add(start, end - 2, "whose")
+            continue
+        before, after = sentence[:start], sentence[end:]
+        if (
+            _PERSON_BEFORE.search(before)
+            or _PERSON_AFTER.match(after)
+            or match.group().startswith(("Sir ", "King ", "Queen ", "Lord ", "President "))
+        ):
             word = "who"
-        elif _PLACE_BEFORE.search(before):
+        elif _PLACE_BEFORE.search(before) and " War" not in match.group():
             word = "where"
         else:
             word = "what"
-        add(start, match.end(), word)
+        add(start, end, word)
     for match in _PHRASE.finditer(sentence):
-        add(*match.span(1), "what", 0.3)
+        if not _IDIOM.match(match[1]):
+            word = "when" if re.search(r"\b(?:century|centuries|decade|era)$", match[1]) else "what"
+            add(*match.span(1), word, 0.3)
+    for pattern, word in ((_BECAUSE, "why"), (_BY_DOING, "how")):
+        if (" because " if word == "why" else " by ") not in sentence:
+            continue  # the search is slow
+        for match in pattern.finditer(sentence):  # a long answer, beside what is asked in it
+            found.append(Span(*match.span(1), word, 0.4))
     return found
 
 
@@ -134,40 +154,42 @@ def choose(found: list[Span], rng: np.random.Generator) -> Span:
     return found[int(rng.choice(len(found), p=odds / odds.sum()))]
 
 
-def _wh(span: Span, rng: np.random.Generator) -> str:
-    if span.word == "year":
-        return _pick(rng, ("what year", "which year", "when"))
-    if span.word == "number":
-        return _pick(rng, ("what number", "how much", "how many"))
-    if span.word == "where":
-        return _pick(rng, ("where", "what place", "which place", "what"))
-    if span.word == "what":
-        return _pick(rng, ("what",) * 6 + ("which one", "who or what"))
-    return span.word
-
-
 def ask(sentence: str, span: Span, rng: np.random.Generator) -> Question:
     """One of many ways to ask for the span of a sentence."""
     answer = sentence[span.start : span.end]
-    left, right = sentence[: span.start], sentence[span.end :].rstrip(" .!?;:")
-    if rng.random() < 0.6:
+    whole = left, right = sentence[: span.start], sentence[span.end :].rstrip(" .!?;:")
+    if rng.random() < 0.6 and ("(" in sentence or "[" in sentence):
         left, right = _PARENTHESES.sub("", left), _PARENTHESES.sub("", right)
+    form = rng.random()
+    text = natural(answer, left, right, span.word, rng) if form < 0.92 else None
+    asked = text is not None
+    if text is None:
+        text = _crude(answer, left, right, span, rng, rng.random() if form < 0.92 else form)
+    text = paraphrase(text.strip(), answer, rng)
+    if answer.lower() in text.lower() and sentence.lower().count(answer.lower()) < 2:
+        text, asked = f"{whole[0]}____{whole[1]}.", False
+    return Question(_as_typed(text, rng), answer, asked)
+
+
+def _crude(
+    answer: str, left: str, right: str, span: Span, rng: np.random.Generator, form: float
+) -> str:
+    """The sentence with a blank or a question word in its place, or only some of its words."""
     if rng.random() < 0.6:
         left, right = _shorter(left, right, rng)
-    word, form = _wh(span, rng), rng.random()
-    inverted = _inverted(left, right, span, word) if form < 0.55 else None
-    if inverted is not None:
-        text = inverted
-    elif form < 0.25:
-        text = f"{left}____{right}."
-    elif not left.strip() or (form < 0.6 and len(left.split()) <= 2 and span.word != "where"):
-        text = f"{word}{right}?"
-    elif form < 0.85:
-        left = re.sub(r"\b(?:in|on|at) (?:the )?$", "", left) if word in {"when", "where"} else left
-        text = f"{left}{word}{right}?"
-    else:
-        text = _keywords(left + right, word, rng)
-    return Question(_as_typed(text.strip(), rng), answer)
+    if form < 0.25:
+        return f"{left}____{right}."
+    word, left, right = wh(span.word, answer, left, right, rng)
+    if word == "why" and form < 0.925:
+        left = re.sub(r",? because $", "", left)
+        return f"{pick(rng, ('why is it that', 'what is the reason that'))} {lower(left)}?"
+    if not left.strip() or (form < 0.5 and len(left.split()) <= 2 and word in {"who", "what"}):
+        return f"{word}{right}?"
+    if form < 0.925:
+        if word in {"when", "where", "how"}:
+            left = re.sub(r"\b(?:in|on|at|by) (?:the )?$", "", left)
+        return f"{left}{word}{right}?"
+    return _keywords(left + right, word, rng)
 
 
 def _shorter(left: str, right: str, rng: np.random.Generator) -> tuple[str, str]:
@@ -182,34 +204,8 @@ def _shorter(left: str, right: str, rng: np.random.Generator) -> tuple[str, str]
         left = " ".join(words[-most:])
     words, most = right.split(" "), int(rng.integers(6, 15))
     if len(words) > most:
-        right = _DANGLING.sub("", " ".join(words[:most]))
+        right = DANGLING.sub("", " ".join(words[:most]))
     return (left, right) if len(set(content_words(left + right))) >= 4 else (before, after)
-
-
-def _inverted(left: str, right: str, span: Span, word: str) -> str | None:
-    """'The bridge was built in [1890]' -> 'when was the bridge built'; None where it fails."""
-    match = _AUXILIARY.match(left)
-    if match is None or len(match["subject"].split()) > 9:
-        return None
-    rest = match["rest"]
-    asks_adverb = word in {"when", "where", "what year", "which year", "what place", "which place"}
-    if asks_adverb:
-        shorter = re.sub(r"\s*\b(?:in|on|at|near) (?:the )?$", "", rest)
-        if shorter == rest:
-            return None
-        rest = shorter
-        word = {"what year": "in what year", "which year": "in which year"}.get(word, word)
-    elif word.startswith("how"):
-        following = re.match(r" ([a-z-]+)", right)
-        if following is None:
-            return None
-        word, right = f"{word} {following.group(1)}", right[following.end() :]
-    subject = match["subject"]
-    if re.match(r"(?:The|A|An|This|These|It|In|He|She|They|His|Her|Its)\b", subject):
-        subject = subject[0].lower() + subject[1:]
-    verb, _, participle = match["verb"].partition(" ")
-    words = [word, verb, subject, participle, rest.strip(), right.strip()]
-    return " ".join(part for part in words if part) + "?"
 
 
 def _keywords(text: str, word: str, rng: np.random.Generator) -> str:
@@ -250,8 +246,8 @@ def definition(sentence: str, rng: np.random.Generator) -> Question | None:
         name = name[0].lower() + name[1:]
     person = bool(match["aside"] and re.search(r"\bborn\b|\d{4}\s*[–-]", match["aside"]))
     being = verb if verb in {"was", "are", "were"} else "is"
-    text = _pick(rng, _WHO if person else _WHAT).format(x=name, be=being)
-    return Question(_as_typed(text, rng), match["what"].rstrip(" ."))
+    text = pick(rng, _WHO if person else _WHAT).format(x=name, be=being)
+    return Question(_as_typed(text, rng), match["what"].rstrip(" ."), True)
 
 
 _NO_NAME = {

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -47,13 +48,15 @@ class _Plan:
     seed: int
     start_step: int
     losses: dict[str, float]
+    turn: int  # the step from which on the rows have other shares
+    later: dict[str, float]
 
 
 class Lane:
     """Rows laid end to end, cut into blocks."""
 
     def __init__(self, rows: Iterator[Row] | Rows, end: int) -> None:
-        self._rows, self._end = rows, end
+        self.rows, self._end = rows, end
         self._row = Row(np.zeros(0, np.uint16), np.zeros(0, np.int32), np.zeros(0, np.float16))
         self._place = 0
 
@@ -68,7 +71,7 @@ class Lane:
         while at < len(tokens):
             if self._place == len(self._row.tokens):
                 tokens[at], targets[at], weights[at] = self._end, -1, 0.0
-                self._row, self._place = next(self._rows), 0
+                self._row, self._place = next(self.rows), 0
                 at += 1
             count = min(len(tokens) - at, len(self._row.tokens) - self._place)
             here, there = slice(self._place, self._place + count), slice(at, at + count)
@@ -83,7 +86,8 @@ def make_lanes(plan: _Plan) -> list[Lane]:
     """The lanes of a plan; each has a random generator of its own."""
     formats = Formats.load(plan.tokenizer, Losses(**plan.losses))
     library = Library(Path(plan.corpus) / "train")
-    tasks = open_tasks(Path(plan.corpus), plan.mix, formats)
+    mixes = [plan.mix, plan.later] if plan.later else [plan.mix]
+    tasks = open_tasks(Path(plan.corpus), mixes, formats)
     lanes = []
     for number in plan.lanes:
         rng = np.random.default_rng([plan.seed, plan.start_step, number])
@@ -94,7 +98,11 @@ def make_lanes(plan: _Plan) -> list[Lane]:
 
 def _blocks(plan: _Plan) -> Iterator[tuple[npt.NDArray, npt.NDArray, npt.NDArray]]:
     lanes, shape = make_lanes(plan), (len(plan.lanes), plan.length)
-    while True:
+    for step in count(plan.start_step):
+        if plan.later and step == max(plan.turn, plan.start_step):
+            for lane in lanes:
+                assert isinstance(lane.rows, Rows)
+                lane.rows.turn(plan.later)
         block = np.empty(shape, np.uint16), np.empty(shape, np.int32), np.empty(shape, np.float16)
         for i, lane in enumerate(lanes):
             lane.fill(block[0][i], block[1][i], block[2][i])
@@ -106,7 +114,8 @@ class Lanes:
 
     The same arguments give the same batches, whatever the number of workers. `start_step`
     begins another deterministic stream, in which the rows that were given before that step
-    do not come again in the same order: for going on after an interruption.
+    do not come again in the same order: for going on after an interruption. From step `turn` on the
+    shares of the rows are those of `later`, if it is given.
     workers = 0 makes everything in this process. Raises RuntimeError when a worker dies.
     """
 
@@ -123,23 +132,27 @@ class Lanes:
         tokenizer: Path | str = Path("model/weights"),
         start_step: int = 0,
         losses: Losses = PRETRAINING_LOSSES,
+        turn: int = 0,
+        later: Mapping[str, float] | None = None,
     ) -> None:
         self.batch, self.length = batch, length
         files = str(Path(corpus).resolve()), str(Path(tokenizer).resolve())
         total, own = batch * world, range(rank * batch, (rank + 1) * batch)
-        count = min(max(workers, 1), batch)
+        workers_used = min(max(workers, 1), batch)
         self._plans = [
             _Plan(
                 *files,
                 dict(mix),
-                list(own[worker::count]),
+                list(own[worker::workers_used]),
                 total,
                 length,
                 seed,
                 start_step,
                 asdict(losses),
+                turn,
+                dict(later or {}),
             )  # fmt: skip
-            for worker in range(count)
+            for worker in range(workers_used)
         ]
         self._processes: list[subprocess.Popen[bytes]] = []
         self._ready: queue.Queue[Batch | Exception] = queue.Queue(_AHEAD)

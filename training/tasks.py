@@ -20,7 +20,8 @@ import numpy as np
 
 from training.corpus import build
 from training.library import Library
-from training.pretext_spans import how_many, how_many_shown, shuffled
+from training.paraphrase import paraphrase
+from training.pretext_spans import NEARLY, how_many, how_many_shown, nearly, shuffled
 from training.pretext_summaries import fit, length_of, salient
 from training.rows import Formats, Row, Tokens, chain
 from training.shards import Record, read_shard, shards, write_shard
@@ -30,6 +31,8 @@ _KEPT_BACK = 20  # one document in twenty
 _LONGEST_ANSWER = 950  # characters, about 250 tokens
 _NOTHING = 0.2  # share of the answerable questions asked over passages that do not answer
 _TOGETHER = 4  # more questions about the same passages, at most
+_OTHERWISE = 0.5  # share of the questions in which some words may become others
+_LOWER = 0.12  # share of the questions without capitals, and of those without a question mark
 _READ_PASSAGES = 48  # of a document that is read before it is asked about
 _KEPT = ("task", "question", "answer", "answerable", "evidence", "style")
 
@@ -157,7 +160,7 @@ class Tasks:
             return None
         entries = shuffled(entries, rng)
         return self.formats.marking(
-            question["question"], [t for t, _ in entries], [r for _, r in entries]
+            asked_otherwise(question, rng), [t for t, _ in entries], [r for _, r in entries]
         )
 
     def _answering(
@@ -190,7 +193,7 @@ class Tasks:
             chosen = self.library.negatives(query, anchor, 1, rng, taken=gold)
         passages = [self._shown(p) for p in sorted(chosen)]
         said = answer if answerable else None
-        return self.formats.answering(question["question"], passages, said), chosen
+        return self.formats.answering(asked_otherwise(question, rng), passages, said), chosen
 
     def _instruction(self, document: int, question: Record) -> Row | None:
         text = "".join(self.library.text(p) for p in range(*self.library.span(document))).strip()
@@ -210,9 +213,16 @@ class Tasks:
         row, shown = self._answering(document, question, rng)
         if row is None or not shown:
             return row
-        return chain(
-            [row, *self._more(document, question, shown, rng)], self.formats.end, reading=False
-        )
+        rows = [row, *self._nearly(question, shown, rng)]
+        rows += self._more(document, question, shown, rng)
+        return chain(rows, self.formats.end, reading=False)
+
+    def _nearly(self, question: Record, shown: list[int], rng: np.random.Generator) -> list[Row]:
+        """A question like this one that the passages do not answer, where one is found."""
+        if not question["answerable"] or rng.random() > NEARLY:
+            return []
+        near = nearly(self.library, question["question"], shown, rng)
+        return [self.formats.answering(near, [], None)] if near is not None else []
 
     def _more(
         self, document: int, question: Record, shown: list[int], rng: np.random.Generator
@@ -232,7 +242,7 @@ class Tasks:
                 if known or rng.random() > _NOTHING:
                     continue
             wanted = answer if inside else None
-            rows.append(self.formats.answering(others[i]["question"], [], wanted))
+            rows.append(self.formats.answering(asked_otherwise(others[i], rng), [], wanted))
             if len(rows) == _TOGETHER:
                 break
         return rows
@@ -287,6 +297,19 @@ class Tasks:
         passages = [self.library.tokens(p) for p in range(first, last)]
         wanted = [p in best for p in range(first, last)]
         return self.formats.reading(self._name(document), passages, wanted, share=0.6)
+
+
+def asked_otherwise(question: Record, rng: np.random.Generator) -> str:
+    """The question, now and then in other words or as it may be typed.
+
+    There are few of them and each is seen several times: what is learnt by heart is of no use.
+    """
+    text = question["question"]
+    if rng.random() < _OTHERWISE:
+        text = paraphrase(text, question["answer"], rng, share=1.0)
+    if rng.random() < _LOWER:
+        text = text.lower()
+    return text.rstrip("?") if rng.random() < _LOWER else text
 
 
 def _is_summary(question: Record) -> bool:

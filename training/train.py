@@ -187,6 +187,14 @@ def parse() -> argparse.Namespace:
         help="shares of plain reading, made tasks, human-made tasks, instead of the stage's",
     )
     parser.add_argument(
+        "--later-mix",
+        type=float,
+        nargs=3,
+        metavar=("READ", "PRETEXT", "TASKS"),
+        help="other shares from --later on",
+    )
+    parser.add_argument("--later", type=float, default=0.6, help="a share of the steps")
+    parser.add_argument(
         "--losses",
         type=json.loads,
         default={},
@@ -261,6 +269,8 @@ def main() -> None:
         tokenizer=args.model,
         start_step=first,
         losses=replace(STAGES[args.stage].losses, **args.losses),
+        turn=round(args.later * plan.steps),
+        later=mixed(*args.later_mix) if args.later_mix else None,
     )
     batches = iter(lanes)
     started = saved = time.monotonic()
