@@ -8,7 +8,8 @@ Every document is written to a file and read once; its questions are answered, i
 at the mean length of the set's references. Evidence is the passages (at most 1,000 characters) that
 the program names, best first. Predictions go to OUT/parts; `--score`, or a run that is no shard,
 scores them with the quality folder's score.py and prints a table beside its baselines, which
-OUT/table.md keeps.
+OUT/table.md keeps. Where EVAL has a `code.jsonl.xz` (training.code_questions), its records are the
+set `code`, with baselines of their own: what SQLite's FTS5 finds for the same questions.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ from samba_cli.results import Evidence
 from samba_cli.sources.load import load
 from samba_cli.sources.options import SourceOptions
 from samba_cli.summarize import SummaryOptions, summarize
-from training.baselines import table
+from training.baselines import FTS5, fts5, table
 from training.shards import read_shard
 
 Record = dict[str, Any]
+CODE = "code"  # the set that training.code_questions makes
 
 
 def samples(data: Path, quality: Path, wanted: list[str], limit: int) -> dict[str, list[Record]]:
@@ -47,6 +49,9 @@ def samples(data: Path, quality: Path, wanted: list[str], limit: int) -> dict[st
         if not wanted or path.stem in wanted:
             ids = [i for i in path.read_text().splitlines() if i in records]
             sets[path.stem] = [records[i] for i in ids[: limit or None]]
+    for path in sorted(data.glob(f"{CODE}.jsonl*")):
+        if not wanted or CODE in wanted:
+            sets[CODE] = list(read_shard(path))[: limit or None]
     return sets
 
 
@@ -88,7 +93,8 @@ class Program:
         Summaries have `words` words, and are about the record's question where it has one.
         """
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "document.txt"
+            code = records[0]["source"].startswith("code:")
+            path = Path(folder) / ("document.py" if code else "document.txt")
             path.write_text(document, encoding="utf-8", newline="")
             with open_read_folder(None, self.model, self.tokenizer, resume=False) as work:
                 read(
@@ -137,6 +143,39 @@ def predict_all(
                 lines.flush()
 
 
+def scored_by(
+    quality: Path, out: Path, name: str, references: list[Record], predictions: list[Record]
+) -> dict[str, Any]:
+    """The figures of score.py; OUT/NAME.predictions.jsonl keeps the predictions."""
+    paths = [out / f"{name}.{kind}.jsonl" for kind in ("references", "predictions")]
+    for path, rows in zip(paths, (references, predictions), strict=True):
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    scored = subprocess.run(
+        [sys.executable, str(quality / "score.py"), *map(str, paths)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    paths[0].unlink()  # the documents again
+    return json.loads(scored.stdout)
+
+
+def measured(quality: Path, out: Path, records: list[Record]) -> dict[str, list[float]]:
+    """Recall@1, @3, @5 and characters@1, @3, @5 of each row of FTS5, as in BASELINES.md."""
+    figures: dict[str, list[float]] = {}
+    for method in FTS5:
+        predictions = [
+            {"id": r["id"], "evidence": [{"start": a, "end": b} for a, b in spans]}
+            for document, group in by_document(records)
+            for r, spans in zip(
+                group, fts5(document, [r["question"] for r in group], method), strict=True
+            )
+        ]
+        name = f"{CODE}.{method.replace(' ', '_')}"
+        found = scored_by(quality, out, name, records, predictions)["qa"]["evidence"]
+        figures[method] = [round(100 * found[f"recall@{k}"], 1) for k in (1, 3, 5)]
+        figures[method] += [found[f"chars@{k}"] for k in (1, 3, 5)]
+    return figures
+
+
 def score_all(sets: dict[str, list[Record]], quality: Path, out: Path) -> dict[str, Any]:
     """The figures of score.py for every set with predictions, over the records that have one."""
     results: dict[str, Any] = {}
@@ -148,15 +187,10 @@ def score_all(sets: dict[str, list[Record]], quality: Path, out: Path) -> dict[s
         kept = [r for r in records if r["id"] in done]
         if not kept:
             continue
-        paths = [out / f"{name}.{kind}.jsonl" for kind in ("references", "predictions")]
-        for path, rows in zip(paths, (kept, [done[r["id"]] for r in kept]), strict=True):
-            path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-        scored = subprocess.run(
-            [sys.executable, str(quality / "score.py"), *map(str, paths)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        paths[0].unlink()  # the documents again
-        results[name] = {"set": name, "n": len(kept), **json.loads(scored.stdout)}
+        scored = scored_by(quality, out, name, kept, [done[r["id"]] for r in kept])
+        results[name] = {"set": name, "n": len(kept), **scored}
+        if name == CODE:
+            results[name]["baselines"] = measured(quality, out, kept)
         results[name]["located"] = all(p.get("located", True) for p in done.values())
         print(json.dumps(results[name]), flush=True)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
