@@ -26,6 +26,10 @@ _WHERE = (
     "which code implements {x}?", "find the definition of {x}", "Where is {x} implemented?",
     "implementation of {x}",
 )  # fmt: skip
+_SAID = (
+    "{x}", "{x}", "{x}?", "Where does it {x}?", "which function {x}?", "how do I {x}",
+    "code that does this: {x}", "Which part of the code is to {x}?",
+)  # fmt: skip
 _DOES = (
     "What does {x} do?", "what does {x} do", "Explain {x}.", "What is {x} for?",
     "What is the purpose of {x}?", "describe {x}",
@@ -103,38 +107,63 @@ def purpose(library: Library, formats: Formats, rng: np.random.Generator) -> Row
 
 def where(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
     """'Where is X defined?' or a docstring as the question, marks over passages of code."""
-    described = rng.random() < 0.35
-    if described:
-        found = _function(library, rng)
-        if found is None:
-            return None
-        passage, text, match = found
-        question = _first_paragraph(match["text"])
-        shown = np.array(formats.tokenizer.encode(_body(text, match)[:1000] + "\n\n"), np.uint16)
-        avoid = match["name"]
-    else:
-        name = ""
-        for _ in range(12):
-            passage = pick_passage(library, rng, code=True)
-            text = library.text(passage)
-            names = [n for _, n in _DEFINITION.findall(text)] + _ASSIGNED.findall(text)
-            names = [n for n in names if not n.startswith("__") and n not in {"main", "test"}]
-            if names:
-                name = names[int(rng.integers(len(names)))]
-                break
-        else:
-            return None
-        asked = _words_of(name) if rng.random() < 0.25 else name
-        question = _WHERE[int(rng.integers(len(_WHERE)))].format(x=asked)
-        shown, avoid = library.tokens(passage), f"def {name}"
+    asked = (_described if rng.random() < 0.45 else _named)(library, formats, rng)
+    if asked is None:
+        return None
+    question, passage, shown, avoid = asked
     query = hashed(content_words(question.replace("_", " ")))
     if len(query) == 0 or len(shown) < 10:
         return None
     count = how_many(rng)
     entries: list[tuple[Tokens, bool]] = [(shown, True)] if count > 1 or rng.random() < 0.5 else []
     others = library.negatives(query, passage, count - len(entries), rng, avoid)
-    entries += [(library.tokens(p), False) for p in others]
+    entries += [(_cut(library, formats, p, rng), False) for p in others]
     if not entries:
         return None
     entries = shuffled(entries, rng)
     return formats.marking(question, [t for t, _ in entries], [r for _, r in entries])
+
+
+_Asked = tuple[str, int, Tokens, str]  # question, its passage, what of it is shown, a name to avoid
+
+
+def _described(library: Library, formats: Formats, rng: np.random.Generator) -> _Asked | None:
+    """A function by what its docstring says, which is cut out."""
+    found = _function(library, rng)
+    if found is None:
+        return None
+    passage, text, match = found
+    said = re.split(r"(?<=[.!?]) ", _first_paragraph(match["text"]))[0].rstrip(".")
+    start = match.start()
+    if rng.random() < 0.7:  # the program's passages seldom begin with the function asked about
+        earlier = max(0, start - int(rng.integers(0, 500)))
+        start = text.find("\n", earlier, start) + 1 or match.start()
+    shown = (text[start : match.end("head")] + text[match.end() :])[:1000].rstrip()
+    form = _SAID[int(rng.integers(len(_SAID)))] if said[:1].isalpha() else "{x}"
+    inside = said[:1].lower() + said[1:] if not form.startswith("{") else said
+    tokens = np.array(formats.tokenizer.encode(shown + "\n\n"), np.uint16)
+    return form.format(x=inside), passage, tokens, match["name"]
+
+
+def _named(library: Library, formats: Formats, rng: np.random.Generator) -> _Asked | None:
+    """A name that a passage defines, as it is written or in words."""
+    for _ in range(12):
+        passage = pick_passage(library, rng, code=True)
+        text = library.text(passage)
+        names = [n for _, n in _DEFINITION.findall(text)] + _ASSIGNED.findall(text)
+        names = [n for n in names if not n.startswith("__") and n not in {"main", "test"}]
+        if names:
+            name = names[int(rng.integers(len(names)))]
+            said = _words_of(name) if rng.random() < 0.25 else name
+            question = _WHERE[int(rng.integers(len(_WHERE)))].format(x=said)
+            return question, passage, library.tokens(passage), f"def {name}"
+    return None
+
+
+def _cut(library: Library, formats: Formats, passage: int, rng: np.random.Generator) -> Tokens:
+    """A passage that does not answer, often from a definition on: to begin so must say nothing."""
+    match = _DEFINITION.search(library.text(passage))
+    if match is None or match.start() == 0 or rng.random() < 0.5:
+        return library.tokens(passage)
+    text = library.text(passage)[match.start() :]
+    return np.array(formats.tokenizer.encode(text), np.uint16)
