@@ -2,7 +2,7 @@
 
 The synonyms are those of the first sense of frequent words, made from WordNet's files by
 `python -m training.paraphrase --wordnet DIR --out training/synonyms.json`
-(WordNet 3.0, Princeton University, WordNet licence), and those of a list written by hand.
+(WordNet 3.0, Princeton University; `synonyms.LICENSE`), and those of a list written by hand.
 """
 
 from __future__ import annotations
