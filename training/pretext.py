@@ -42,8 +42,8 @@ GENERATORS: dict[str, Generator] = {
 
 # By tokens, among the pretext rows.
 SHARES: dict[str, float] = {
-    "span_marks": 0.18, "span_answer": 0.34, "session": 0.05, "planted_marks": 0.03,
-    "planted_answer": 0.03, "section": 0.03, "inverse_cloze": 0.07, "heading": 0.06, "lead": 0.04,
-    "gap": 0.03, "title": 0.01, "recall": 0.05, "copying": 0.02, "docstring": 0.01,
+    "span_marks": 0.19, "span_answer": 0.32, "session": 0.05, "planted_marks": 0.04,
+    "planted_answer": 0.06, "section": 0.02, "inverse_cloze": 0.07, "heading": 0.06, "lead": 0.04,
+    "gap": 0.03, "title": 0.01, "recall": 0.04, "copying": 0.01, "docstring": 0.01,
     "purpose": 0.02, "where": 0.03,
 }  # fmt: skip

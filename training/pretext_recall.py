@@ -95,6 +95,27 @@ _TEMPLATES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
      ("How many crates are in the $k warehouse?", "How many crates does $k hold?")),
     ("id", ("The identifier of $k is $v.", "$k was registered under $v.", "ID of $k: $v"),
      ("What is the identifier of $k?", "Under what identifier was $k registered?", "ID of $k")),
+    # asked in other words than said
+    ("room", ("$k sits in room $v.", "The office of $k has moved to room $v.",
+              "Visitors find $k behind door $v."),
+     ("Where is the office of $k?", "In which room does $k work?", "Which door leads to $k?")),
+    ("locker", ("$k keeps the tools in locker $v.", "Locker $v holds the tools of $k."),
+     ("Which locker does $k use?", "Where are the tools of $k?", "What locker is $k's?")),
+    ("invoice", ("The invoice to $k carries the number $v.", "$k was billed under invoice $v."),
+     ("Which invoice went to $k?", "What is the number of the bill for $k?")),
+    ("flight", ("$k arrives on flight $v.", "The ticket of $k is for flight $v."),
+     ("Which flight does $k take?", "On what flight will $k come?", "How does $k travel?")),
+    ("paid", ("$k received $v dollars for the painting.", "The painting brought $k $v dollars."),
+     ("How much was $k paid for the painting?", "What did $k get for the painting?")),
+    ("badge", ("Badge $v was issued to $k.", "The guard handed $k badge $v."),
+     ("What badge does $k wear?", "Which badge did $k get?")),
+    ("shelf", ("The letters from $k lie on shelf $v of the archive.",
+               "In the archive, shelf $v holds what $k wrote."),
+     ("Where are the letters from $k kept?", "On which shelf is what $k wrote?")),
+    ("wire", ("Tune to channel $v for the $k station.", "The $k station sends on channel $v."),
+     ("On which channel does the $k station broadcast?", "How is the $k station received?")),
+    ("safe", ("Turn the dial of the $k safe to $v.", "The $k safe opens at $v."),
+     ("How do you open the $k safe?", "What opens the $k safe?", "combination of the $k safe")),
 )  # fmt: skip
 
 
@@ -126,7 +147,7 @@ def _key_value(kind: str, rng: np.random.Generator) -> tuple[str, str]:
     if kind == "id":
         letters = "".join(_one(rng, _LETTERS) for _ in range(8))
         return _person(rng), f"{letters[:4]}-{letters[4:]}"
-    key = _one(rng, _PLACES) if kind in {"code", "count"} else _person(rng)
+    key = _one(rng, _PLACES) if kind in {"code", "count", "wire", "safe"} else _person(rng)
     if kind == "pass" and rng.random() < 0.5:
         key = f"{_one(rng, _WORDS)} {_one(rng, _WORDS)}"
     return key, str(int(rng.integers(10, 10 ** int(rng.integers(2, 7)))))
