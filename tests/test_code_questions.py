@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.baselines import FTS5, PASSAGE, fts5, passages, table
-from training.code_questions import asked, documents, first_sentence, functions, named, questions
+from training.code_phrasing import asked, first_sentence, named
+from training.code_questions import documents, functions, questions
 from training.evaluate import samples
 from training.shards import Record, write_shard
 from training.words import squeeze

@@ -16,6 +16,7 @@ from training.shards import Record
 Words = npt.NDArray[np.int32]
 _NEAR = 96  # passages on either side in which look-alikes of a passage are sought
 _HEADING = re.compile(r"\s*#{1,6}[ \t]+([^\n]{2,120})")
+_HEADING_LINE = re.compile(r"\s*#{1,6}[ \t]+[^\n]+\n+")
 
 
 class Library:
@@ -69,6 +70,15 @@ class Library:
         """The Markdown heading that the passage begins with."""
         match = _HEADING.match(self.text(passage))
         return match.group(1).strip(" #*_`") if match else None
+
+    def body(self, passage: int) -> str:
+        """The passage less its first heading."""
+        return _HEADING_LINE.sub("", self.text(passage), count=1)
+
+    def subject(self, passage: int) -> str:
+        """What its document is about: the title less an author and what stands in brackets."""
+        title = str(self.documents[self.document_of(passage)]["title"])
+        return re.sub(r", by .*| \([^)]*\)", "", title)
 
     def weight(self, words: Words) -> float:
         """How much the words say: the sum of their rarities."""

@@ -94,15 +94,15 @@ def natural(answer: str, left: str, right: str, asked: str, rng: np.random.Gener
         if right.startswith((" and", " or", " nor", ",")) or _NOT_FIRST.match(answer):
             return None
         verb = clause("X" + right)
-        alone = verb is not None and verb.subject == "X"
-        if not alone and ("year" in word or word in {"who", "when", "where"}):
+        own = verb if verb is not None and verb.subject == "X" else None
+        if own is None and ("year" in word or word in {"who", "when", "where"}):
             return None
         if verb is None and not kind or right.count('"') % 2:
             return None
-        if verb is not None and word == "what" and verb.subject == "X" and answer[0].isupper():
-            person = verb.base in _AGENT or (verb.verb == "did" and _TWO_NAMES.fullmatch(answer))
+        if own is not None and word == "what" and answer[0].isupper():
+            person = own.base in _AGENT or (own.verb == "did" and _TWO_NAMES.fullmatch(answer))
             word = "who" if person else word
-        if verb is not None and verb.subject == "X" and kind and rng.random() < 0.3:
+        if own is not None and kind and rng.random() < 0.3:
             return f"what is the name of the {kind} that{right}?"
         return f"{word}{right}?"
     if adverbial and right.startswith(", ") and re.fullmatch(r"(?:In|On|At) (?:the )?", left):
@@ -220,6 +220,6 @@ def _inverted(
             word, rest = f"{match['word']} {asking}", rest[: -len(match["word"])]
     parts = [word, found.verb, lower(found.subject), found.base, rest.strip(), right.strip(), lead]
     if kind and word[-len(kind) :] == kind and not lead and rng.random() < 0.15:
-        verb = found.spelled if found.base else f"{found.verb}"
+        verb = found.spelled if found.base else found.verb
         parts = [f"what is the name of the {kind} that", lower(found.subject), verb, rest, right]
     return " ".join(part.strip() for part in parts if part.strip()).replace(" ,", ",") + "?"

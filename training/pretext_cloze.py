@@ -11,13 +11,12 @@ import re
 import numpy as np
 
 from training.library import Library
-from training.pretext_spans import how_many, pick_passage, pick_sentence, shuffled, without
+from training.pretext_spans import how_many, judged, pick_passage, pick_sentence, without
 from training.rows import Formats, Row, Tokens
 from training.words import content_words, hashed
 
 _REMOVED = 0.8  # how often the sentence is taken out of its passage
 _KEPT = 0.3  # how often the heading stays at the top of its passage
-_HEADING_LINE = re.compile(r"\s*#{1,6}[ \t]+[^\n]+\n+")
 # These say what kind of section it is, not what it is about.
 _GENERAL = re.compile(
     r"(?i)(?:introduction|conclusions?|summary|overview|references|discussion|results|methods|"
@@ -46,10 +45,7 @@ def _row(
     entries = [(shown, True)] if count > 1 or rng.random() < 0.5 else []
     negatives = library.negatives(query, passage, count - len(entries), rng)
     entries += [(library.tokens(p), False) for p in negatives]
-    if not entries:
-        return None
-    entries = shuffled(entries, rng)
-    return formats.marking(question, [t for t, _ in entries], [r for _, r in entries])
+    return judged(formats, question, entries, rng)
 
 
 def inverse_cloze(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
@@ -82,16 +78,15 @@ def heading(library: Library, formats: Formats, rng: np.random.Generator) -> Row
             break
     else:
         return None
-    body = _HEADING_LINE.sub("", library.text(passage), count=1)
+    body = library.body(passage)
     if len(body) < 200:
         return None
     if rng.random() < _KEPT:  # or no passage that begins with a heading would ever be relevant
         shown = library.tokens(passage)
     else:
         shown = np.array(formats.tokenizer.encode(body), np.uint16)
-    about = str(library.documents[library.document_of(passage)]["title"])
     pattern = _ABOUT[int(rng.integers(len(_ABOUT)))]
-    question = pattern.format(h=title, t=re.sub(r", by .*| \([^)]*\)", "", about))
+    question = pattern.format(h=title, t=library.subject(passage))
     if rng.random() < 0.4:
         question = question.lower()
     return _row(library, formats, rng, question, passage, shown)

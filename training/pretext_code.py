@@ -7,8 +7,9 @@ import textwrap
 
 import numpy as np
 
+from training.code_phrasing import first_paragraph
 from training.library import Library
-from training.pretext_spans import how_many, pick_passage, shuffled
+from training.pretext_spans import how_many, judged, pick_passage
 from training.rows import Formats, Row, Tokens
 from training.words import content_words, hashed
 
@@ -41,13 +42,6 @@ def _words_of(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").strip().lower()
 
 
-def _first_paragraph(text: str) -> str:
-    text = textwrap.dedent("    " + text.strip()) if "\n" not in text else text
-    head, _, rest = text.strip().partition("\n")
-    paragraph = re.split(r"\n\s*\n", head + "\n" + textwrap.dedent(rest))[0]
-    return " ".join(paragraph.split())
-
-
 def _function(library: Library, rng: np.random.Generator) -> tuple[int, str, re.Match[str]] | None:
     """A function with a docstring, in one passage or two that follow each other."""
     for _ in range(30):
@@ -77,7 +71,7 @@ def docstring(library: Library, formats: Formats, rng: np.random.Generator) -> R
     if found is None:
         return None
     _, text, match = found
-    code, wanted = _body(text, match), _first_paragraph(match["text"])
+    code, wanted = _body(text, match), first_paragraph(match["text"])
     if len(wanted) < 12 or code.count("\n") < 2:
         return None
     return formats.written("docstring", wanted, code=formats.encode(code, formats.losses.text))
@@ -89,7 +83,7 @@ def purpose(library: Library, formats: Formats, rng: np.random.Generator) -> Row
     if found is None:
         return None
     passage, text, match = found
-    name, wanted = match["name"], _first_paragraph(match["text"])
+    name, wanted = match["name"], first_paragraph(match["text"])
     if name.startswith("__") or len(wanted) < 12:
         return None
     shown = _body(text, match) + "\n\n" if rng.random() < 0.5 else text[match.start() :][:1000]
@@ -118,10 +112,7 @@ def where(library: Library, formats: Formats, rng: np.random.Generator) -> Row |
     entries: list[tuple[Tokens, bool]] = [(shown, True)] if count > 1 or rng.random() < 0.5 else []
     others = library.negatives(query, passage, count - len(entries), rng, avoid)
     entries += [(_cut(library, formats, p, rng), False) for p in others]
-    if not entries:
-        return None
-    entries = shuffled(entries, rng)
-    return formats.marking(question, [t for t, _ in entries], [r for _, r in entries])
+    return judged(formats, question, entries, rng)
 
 
 _Asked = tuple[str, int, Tokens, str]  # question, its passage, what of it is shown, a name to avoid
@@ -133,7 +124,7 @@ def _described(library: Library, formats: Formats, rng: np.random.Generator) -> 
     if found is None:
         return None
     passage, text, match = found
-    said = re.split(r"(?<=[.!?]) ", _first_paragraph(match["text"]))[0].rstrip(".")
+    said = re.split(r"(?<=[.!?]) ", first_paragraph(match["text"]))[0].rstrip(".")
     start = match.start()
     if rng.random() < 0.7:  # the program's passages seldom begin with the function asked about
         earlier = max(0, start - int(rng.integers(0, 500)))
@@ -162,8 +153,8 @@ def _named(library: Library, formats: Formats, rng: np.random.Generator) -> _Ask
 
 def _cut(library: Library, formats: Formats, passage: int, rng: np.random.Generator) -> Tokens:
     """A passage that does not answer, often from a definition on: to begin so must say nothing."""
-    match = _DEFINITION.search(library.text(passage))
+    text = library.text(passage)
+    match = _DEFINITION.search(text)
     if match is None or match.start() == 0 or rng.random() < 0.5:
         return library.tokens(passage)
-    text = library.text(passage)[match.start() :]
-    return np.array(formats.tokenizer.encode(text), np.uint16)
+    return np.array(formats.tokenizer.encode(text[match.start() :]), np.uint16)

@@ -18,9 +18,9 @@ from training.pretext_spans import (
     draw_question,
     how_many,
     how_many_shown,
+    judged,
     make_within,
     pick_passage,
-    shuffled,
 )
 from training.questions import Question
 from training.rows import Formats, Row, Tokens, chain
@@ -92,8 +92,7 @@ def marks(library: Library, formats: Formats, rng: np.random.Generator) -> Row |
         entries.append((library.tokens(one.host), False))
     negatives = _others(library, one, count - len(entries), rng)
     entries += [(library.tokens(p), False) for p in negatives]
-    entries = shuffled(entries, rng)
-    return formats.marking(one.question.text, [t for t, _ in entries], [r for _, r in entries])
+    return judged(formats, one.question.text, entries, rng)
 
 
 def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:

@@ -16,7 +16,6 @@ from training.rows import Formats, Row
 from training.words import content_words, hashed
 
 _LEAST, _MOST = 80, 950  # characters of an answer
-_HEADING = re.compile(r"\s*#{1,6}[ \t]+[^\n]+\n+")
 _ASKED = (
     "What does {t} say about {h}?", "What is said about {h}?", "{h}?", "{h}", "Describe {h}.",
     "What about {h}?", "{t}: {h}", "What are the {h} of {t}?", "What is the {h} of {t}?",
@@ -35,8 +34,7 @@ def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
             break
     else:
         return None
-    text = library.text(passage)
-    body = _HEADING.sub("", text, count=1).strip()
+    body = library.body(passage).strip()
     if not _LEAST <= len(body) <= _MOST or re.search(r"^#{1,6} ", body, re.MULTILINE):
         return None
     about = str(library.documents[library.document_of(passage)]["title"])
@@ -45,7 +43,7 @@ def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
     # inside a question a heading has no capital, unless it is the name that the text is about
     lower = asked != "{h}" and title != about and title[1:2].islower()
     inside = title[0].lower() + title[1:] if lower else title
-    question = asked.format(h=inside, t=re.sub(r", by .*| \([^)]*\)", "", about))
+    question = asked.format(h=inside, t=library.subject(passage))
     query = hashed(content_words(question))
     if len(query) == 0:
         return None

@@ -133,10 +133,17 @@ def shown(library: Library, formats: Formats, asked: Asked, passage: int) -> Tok
     return library.tokens(passage)
 
 
-def shuffled(
-    entries: Sequence[tuple[Tokens, bool]], rng: np.random.Generator
-) -> list[tuple[Tokens, bool]]:
-    return [entries[i] for i in rng.permutation(len(entries))]
+def judged(
+    formats: Formats,
+    question: str,
+    entries: Sequence[tuple[Tokens, bool]],
+    rng: np.random.Generator,
+) -> Row | None:
+    """The passages in any order, each to be judged as relevant or not; None without passages."""
+    if not entries:
+        return None
+    order = [entries[i] for i in rng.permutation(len(entries))]
+    return formats.marking(question, [t for t, _ in order], [r for _, r in order])
 
 
 def how_many(rng: np.random.Generator) -> int:
@@ -166,10 +173,7 @@ def marks(library: Library, formats: Formats, rng: np.random.Generator) -> Row |
         asked.query, asked.support, count - len(entries), rng, asked.question.answer, taken
     )
     entries += [(shown(library, formats, asked, p), False) for p in negatives]
-    if not entries:
-        return None
-    entries = shuffled(entries, rng)
-    return formats.marking(asked.question.text, [t for t, _ in entries], [r for _, r in entries])
+    return judged(formats, asked.question.text, entries, rng)
 
 
 def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:

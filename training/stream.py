@@ -11,6 +11,7 @@ some lanes and write them to a pipe: its back-pressure is the queue.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -19,7 +20,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -56,7 +56,7 @@ class Lane:
     """Rows laid end to end, cut into blocks."""
 
     def __init__(self, rows: Iterator[Row] | Rows, end: int) -> None:
-        self.rows, self._end = rows, end
+        self._rows, self._end = rows, end
         self._row = Row(np.zeros(0, np.uint16), np.zeros(0, np.int32), np.zeros(0, np.float16))
         self._place = 0
 
@@ -71,7 +71,7 @@ class Lane:
         while at < len(tokens):
             if self._place == len(self._row.tokens):
                 tokens[at], targets[at], weights[at] = self._end, -1, 0.0
-                self._row, self._place = next(self.rows), 0
+                self._row, self._place = next(self._rows), 0
                 at += 1
             count = min(len(tokens) - at, len(self._row.tokens) - self._place)
             here, there = slice(self._place, self._place + count), slice(at, at + count)
@@ -82,27 +82,26 @@ class Lane:
             at += count
 
 
-def make_lanes(plan: _Plan) -> list[Lane]:
-    """The lanes of a plan; each has a random generator of its own."""
+def _rows(plan: _Plan) -> tuple[list[Rows], int]:
+    """The rows of each lane of a plan, with a random generator of its own; and `<|end|>`."""
     formats = Formats.load(plan.tokenizer, Losses(**plan.losses))
     library = Library(Path(plan.corpus) / "train")
-    mixes = [plan.mix, plan.later] if plan.later else [plan.mix]
-    tasks = open_tasks(Path(plan.corpus), mixes, formats)
-    lanes = []
+    tasks = open_tasks(Path(plan.corpus), (plan.mix, plan.later), formats)
+    made = []
     for number in plan.lanes:
         rng = np.random.default_rng([plan.seed, plan.start_step, number])
         reading = Reading(library, formats, plan.seed + plan.start_step, number, plan.total)
-        lanes.append(Lane(Rows(library, tasks, formats, plan.mix, reading, rng), formats.end))
-    return lanes
+        made.append(Rows(library, tasks, formats, plan.mix, reading, rng))
+    return made, formats.end
 
 
 def _blocks(plan: _Plan) -> Iterator[tuple[npt.NDArray, npt.NDArray, npt.NDArray]]:
-    lanes, shape = make_lanes(plan), (len(plan.lanes), plan.length)
-    for step in count(plan.start_step):
+    made, end = _rows(plan)
+    lanes, shape = [Lane(rows, end) for rows in made], (len(plan.lanes), plan.length)
+    for step in itertools.count(plan.start_step):
         if plan.later and step == max(plan.turn, plan.start_step):
-            for lane in lanes:
-                assert isinstance(lane.rows, Rows)
-                lane.rows.turn(plan.later)
+            for rows in made:
+                rows.turn(plan.later)
         block = np.empty(shape, np.uint16), np.empty(shape, np.int32), np.empty(shape, np.float16)
         for i, lane in enumerate(lanes):
             lane.fill(block[0][i], block[1][i], block[2][i])
@@ -138,12 +137,12 @@ class Lanes:
         self.batch, self.length = batch, length
         files = str(Path(corpus).resolve()), str(Path(tokenizer).resolve())
         total, own = batch * world, range(rank * batch, (rank + 1) * batch)
-        workers_used = min(max(workers, 1), batch)
+        count = min(max(workers, 1), batch)
         self._plans = [
             _Plan(
                 *files,
                 dict(mix),
-                list(own[worker::workers_used]),
+                list(own[worker::count]),
                 total,
                 length,
                 seed,
@@ -152,7 +151,7 @@ class Lanes:
                 turn,
                 dict(later or {}),
             )  # fmt: skip
-            for worker in range(workers_used)
+            for worker in range(count)
         ]
         self._processes: list[subprocess.Popen[bytes]] = []
         self._ready: queue.Queue[Batch | Exception] = queue.Queue(_AHEAD)

@@ -21,7 +21,7 @@ import numpy as np
 from training.corpus import build
 from training.library import Library
 from training.paraphrase import paraphrase
-from training.pretext_spans import NEARLY, how_many, how_many_shown, nearly, shuffled
+from training.pretext_spans import NEARLY, how_many, how_many_shown, judged, nearly
 from training.pretext_summaries import fit, length_of, salient
 from training.rows import Formats, Row, Tokens, chain
 from training.shards import Record, read_shard, shards, write_shard
@@ -156,12 +156,7 @@ class Tasks:
         entries += [(self._shown(p), False) for p in negatives]
         if not gold and question["answerable"]:
             return None  # nobody knows which passage answers
-        if not entries:
-            return None
-        entries = shuffled(entries, rng)
-        return self.formats.marking(
-            asked_otherwise(question, rng), [t for t, _ in entries], [r for _, r in entries]
-        )
+        return judged(self.formats, asked_otherwise(question, rng), entries, rng)
 
     def _answering(
         self, document: int, question: Record, rng: np.random.Generator

@@ -15,7 +15,6 @@ from pathlib import Path
 TABLE = Path(__file__).parent / "synonyms.json"  # made by training.paraphrase
 
 
-
 def words_of(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -217,7 +216,8 @@ def clause(text: str, after: str = "") -> Clause | None:
         if word in AUXILIARY:
             return _auxiliary(" ".join(words[:i]), word, rest, after)
         found = finite().get(word)
-        many = _plural(before.lower()) and before not in _SINGULAR and (i == 1 or before.islower())
+        many = is_plural(before.lower()) and before not in _SINGULAR
+        many = many and (i == 1 or before.islower())
         if (many or before.lower() in _MANY) and word in bases() and word not in _ADJECTIVES:
             found = (word, "do")
         if found is None or before.endswith(("'s", "’s")):
@@ -263,7 +263,7 @@ def _auxiliary(subject: str, word: str, rest: str, after: str) -> Clause | None:
     return Clause(subject, word, "", rest, word)
 
 
-def _plural(word: str) -> bool:
+def is_plural(word: str) -> bool:
     return word.islower() and word.endswith("s") and not word.endswith(("ss", "us", "is"))
 
 
