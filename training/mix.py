@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from training import pretext
+from training import pretext, tasks_asking
 from training.library import Library
 from training.pretext_summaries import read
 from training.rows import Formats, Row
@@ -20,8 +20,8 @@ READ_TOKENS = (6_000, 12_000, 6_000, 100_000)
 _ANOTHER = 0.3  # how often another document is read after one, as the program reads folders
 
 _TASK_SHARES = {
-    "task_marks": 0.34, "task_answer": 0.42, "task_summary": 0.12, "task_session": 0.09,
-    "task_read": 0.03,
+    "task_marks": 0.32, "task_answer": 0.40, "task_asking": 0.05, "task_summary": 0.12,
+    "task_session": 0.08, "task_read": 0.03,
 }  # fmt: skip
 
 
@@ -104,6 +104,7 @@ class Rows:
         self._tasks = {} if tasks is None else {
             "task_marks": tasks.marks, "task_answer": tasks.answers, "task_summary": tasks.summary,
             "task_session": tasks.session, "task_read": tasks.read,
+            "task_asking": partial(tasks_asking.row, tasks),
         }  # fmt: skip
         self.turn(mix)
 
@@ -145,5 +146,5 @@ def open_tasks(
 ) -> Tasks | None:
     """The human-made tasks, if a mix has any. Raises FileNotFoundError where they are missing."""
     kinds = [kind for mix in mixes for kind, share in mix.items() if share > 0]
-    wanted = any(kind in _TASK_SHARES for kind in kinds)
+    wanted = any(kind.startswith("task_") for kind in kinds)
     return Tasks(corpus / "tasks" / "train", formats) if wanted else None

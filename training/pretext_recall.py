@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.library import Library
-from training.pretext_spans import document_name, pick_passage
+from training.pretext_session import document_name
+from training.pretext_spans import pick_passage
 from training.rows import Formats, Row, Tokens, chain
 
 _RECALL_SHARE = 0.75  # of the loss of an answer

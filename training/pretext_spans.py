@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.asking import about
 from training.library import Library, Words
 from training.near_misses import near_miss
 from training.questions import Question, ask, choose, definition, spans
@@ -22,6 +23,8 @@ from training.words import content_words, hashed, is_prose, sentences, squeeze
 NOTHING = 0.2  # share of the answer rows whose passages do not answer
 NEARLY = 0.25  # share of the others that are also asked what they nearly answer
 _SENTENCES_TRIED = 7
+_TURNED = 0.25  # share of the rows of marks: they are short, so of the tokens it is less
+_EMPTIED = 0.15  # how often the passage that answers is also shown less its sentence
 _CRUDE = 0.12  # how often a question is taken that no person would ask so
 
 
@@ -34,6 +37,7 @@ class Asked:
     support: int  # the passage that answers: the same one, or another
     without: Tokens | None  # `passage` less the sentence, when another passage supports
     query: Words
+    sentence: tuple[int, int]  # where the question's sentence stands in `passage`
 
 
 def pick_passage(library: Library, rng: np.random.Generator, code: bool = False) -> int:
@@ -122,8 +126,18 @@ def make(library: Library, formats: Formats, rng: np.random.Generator) -> Asked 
         other = _other_support(library, passage, question.answer, query, rng)
         if other is not None:
             rest = without(formats, library.text(passage), start, end)
-            return Asked(question, passage, other, rest, query)
-    return Asked(question, passage, passage, None, query)
+            return Asked(question, passage, other, rest, query, (start, end))
+    return Asked(question, passage, passage, None, query, (start, end))
+
+
+def emptied(library: Library, formats: Formats, asked: Asked) -> Tokens | None:
+    """The passage that answers less its sentence; None where it still has the answer."""
+    if asked.support != asked.passage:
+        return None
+    text, (start, end) = library.text(asked.passage), asked.sentence
+    if asked.question.answer.lower() in (text[:start] + " " + text[end:]).lower():
+        return None
+    return without(formats, text, start, end)
 
 
 def shown(library: Library, formats: Formats, asked: Asked, passage: int) -> Tokens:
@@ -139,9 +153,15 @@ def judged(
     entries: Sequence[tuple[Tokens, bool]],
     rng: np.random.Generator,
 ) -> Row | None:
-    """The passages in any order, each to be judged as relevant or not; None without passages."""
+    """The passages in any order, each to be judged as relevant or not; None without passages.
+
+    Now and then turned round: the question is wanted after the one passage that answers it.
+    """
     if not entries:
         return None
+    answering = [tokens for tokens, relevant in entries if relevant]
+    if len(answering) == 1 and rng.random() < _TURNED:
+        return about(formats, answering[0], question)
     order = [entries[i] for i in rng.permutation(len(entries))]
     return formats.marking(question, [t for t, _ in order], [r for _, r in order])
 
@@ -169,6 +189,9 @@ def marks(library: Library, formats: Formats, rng: np.random.Generator) -> Row |
         ):
             entries.append((asked.without, False))
         taken.append(asked.passage)
+    if len(entries) < count and rng.random() < _EMPTIED:
+        rest = emptied(library, formats, asked)
+        entries += [(rest, False)] if rest is not None else []
     negatives = library.negatives(
         asked.query, asked.support, count - len(entries), rng, asked.question.answer, taken
     )
@@ -182,8 +205,9 @@ def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
     if asked is None:
         return None
     nothing = rng.random() < NOTHING
+    rest = emptied(library, formats, asked) if nothing and rng.random() < 0.5 else None
     count = how_many_shown(rng)
-    chosen = [] if nothing else [asked.support]
+    chosen = [asked.support] if not nothing or rest is not None else []
     negatives = library.negatives(
         asked.query,
         asked.support,
@@ -195,7 +219,7 @@ def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
     chosen = sorted(chosen + negatives)
     if not chosen:
         return None
-    passages = [library.tokens(p) for p in chosen]
+    passages = [library.tokens(p) if rest is None or p != asked.passage else rest for p in chosen]
     said = None if nothing else asked.question.answer
     asks = [(asked.question.text, said)]
     if not nothing and rng.random() < NEARLY:
@@ -204,7 +228,9 @@ def answer(library: Library, formats: Formats, rng: np.random.Generator) -> Row 
     (question, said), *later = [asks[i] for i in rng.permutation(len(asks))]
     rows = [formats.answering(question, passages, said)]
     rows += [formats.answering(question, [], said) for question, said in later]
-    return chain([*rows, *_more(library, formats, rng, chosen)], formats.end, reading=False)
+    whole = [p for p in chosen if rest is None or p != asked.passage]
+    rows += _more(library, formats, rng, whole, asked.question) if whole else []
+    return chain(rows, formats.end, reading=False)
 
 
 def nearly(
@@ -223,20 +249,28 @@ def how_many_shown(rng: np.random.Generator) -> int:
 
 
 def _more(
-    library: Library, formats: Formats, rng: np.random.Generator, passages: Sequence[int]
+    library: Library,
+    formats: Formats,
+    rng: np.random.Generator,
+    passages: Sequence[int],
+    first: Question,
 ) -> list[Row]:
-    """More questions about passages that stand in the window: little text for much to answer."""
+    """More questions about passages that stand in the window: little text for much to answer.
+
+    No answer comes twice, nor that of the first question: it would be copied from the one before.
+    """
     rows: list[Row] = []
+    answers = {first.answer.lower()}
     texts = [library.text(p).lower() for p in passages]
     for _ in range(int(rng.integers(1, 5))):
         passage = passages[int(rng.integers(len(passages)))]
         elsewhere = rng.random() < NOTHING / 2
         if elsewhere:  # close by, so that it is about the same things
-            first, last = library.near(passage)
-            passage = int(rng.integers(first, last))
+            passage = int(rng.integers(*library.near(passage)))
         extra = make_within(library, formats, passage, passage + 1, rng)
-        if extra is None:
+        if extra is None or extra.question.answer.lower() in answers:
             continue
+        answers.add(extra.question.answer.lower())
         wanted: str | None = extra.question.answer
         if elsewhere:
             if passage in passages or any(extra.question.answer.lower() in t for t in texts):
@@ -244,33 +278,6 @@ def _more(
             wanted = None
         rows.append(formats.answering(extra.question.text, [], wanted))
     return rows
-
-
-def session(library: Library, formats: Formats, rng: np.random.Generator) -> Row | None:
-    """Read some thousand tokens, then answer questions about them, as the program does."""
-    asked = make(library, formats, rng)
-    if asked is None:
-        return None
-    document = library.document_of(asked.support)
-    first, last = library.span(document)
-    first = max(first, asked.support - int(rng.integers(1, 12)))
-    last = min(last, asked.support + int(rng.integers(1, 12)))
-    read = formats.reading(
-        document_name(library, document, rng), [library.tokens(p) for p in range(first, last)]
-    )
-    asks: list[Row] = []
-    answers: set[str] = set()
-    for _ in range(int(rng.integers(2, 5))):
-        extra = asked if not asks else make_within(library, formats, first, last, rng)
-        if extra is None or extra.question.answer in answers:
-            continue
-        answers.add(extra.question.answer)
-        others = library.negatives(extra.query, extra.support, int(rng.integers(0, 3)), rng,
-                                   extra.question.answer)  # fmt: skip
-        chosen = sorted({extra.support, *(p for p in others if first <= p < last)})
-        passages = [library.tokens(p) for p in chosen]
-        asks.append(formats.answering(extra.question.text, passages, extra.question.answer))
-    return chain([read, *asks], formats.end)
 
 
 def make_within(
@@ -281,19 +288,8 @@ def make_within(
     drawn = draw_question(library, passage, rng)
     if drawn is None:
         return None
-    question = drawn[0]
+    question, start, end = drawn
     query = hashed(content_words(question.text))
-    return Asked(question, passage, passage, None, query) if len(query) > 1 else None
-
-
-def document_name(library: Library, document: int, rng: np.random.Generator) -> str:
-    """A name as a person's files have: mostly a path, sometimes the title."""
-    entry = library.documents[document]
-    title = str(entry["title"])
-    if entry["kind"] == "code" or rng.random() < 0.2:
-        return title
-    slug = re.sub(r"[^\w]+", "-" if rng.random() < 0.5 else "_", title).strip("-_")[:60]
-    if rng.random() < 0.6:
-        slug = slug.lower()
-    folder = ("", "", "docs/", "files/", "papers/", "data/")[int(rng.integers(6))]
-    return folder + slug + (".txt", ".md", ".pdf", ".html", ".docx", "")[int(rng.integers(6))]
+    if len(query) < 2:
+        return None
+    return Asked(question, passage, passage, None, query, (start, end))

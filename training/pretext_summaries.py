@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.library import Library, Words
-from training.pretext_spans import document_name, pick_passage
+from training.pretext_session import document_name
+from training.pretext_spans import pick_passage
 from training.rows import Formats, Row
 from training.words import content_words, hashed, is_prose, sentences, squeeze
 

@@ -168,7 +168,7 @@ def ask(sentence: str, span: Span, rng: np.random.Generator) -> Question:
     text = paraphrase(text.strip(), answer, rng)
     if answer.lower() in text.lower() and sentence.lower().count(answer.lower()) < 2:
         text, asked = f"{whole[0]}____{whole[1]}.", False
-    return Question(_as_typed(text, rng), answer, asked)
+    return Question(as_typed(text, rng), answer, asked)
 
 
 def _crude(
@@ -216,7 +216,7 @@ def _keywords(text: str, word: str, rng: np.random.Generator) -> str:
     return " ".join(kept + [word]) if rng.random() < 0.5 else " ".join([word, *kept])
 
 
-def _as_typed(text: str, rng: np.random.Generator) -> str:
+def as_typed(text: str, rng: np.random.Generator) -> str:
     """As people type: sometimes all in lower case or without the question mark."""
     manner = rng.random()
     if manner < 0.3:
@@ -247,7 +247,7 @@ def definition(sentence: str, rng: np.random.Generator) -> Question | None:
     person = bool(match["aside"] and re.search(r"\bborn\b|\d{4}\s*[–-]", match["aside"]))
     being = verb if verb in {"was", "are", "were"} else "is"
     text = pick(rng, _WHO if person else _WHAT).format(x=name, be=being)
-    return Question(_as_typed(text, rng), match["what"].rstrip(" ."), True)
+    return Question(as_typed(text, rng), match["what"].rstrip(" ."), True)
 
 
 _NO_NAME = {

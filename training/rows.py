@@ -33,6 +33,7 @@ class Losses:
     read: float = 1.0  # a document that is read
     text: float = 0.6  # a passage inside a task
     answer: float = 4.0
+    question: float = 2.0  # after the passage that answers it
     summary: float = 1.5  # written by people; longer than an answer
     yes: float = 10.0
     no: float = 4.0
@@ -40,7 +41,7 @@ class Losses:
 
 PRETRAINING_LOSSES = Losses()
 # In tuning, what is wanted of the model counts about a third of all.
-TUNING_LOSSES = Losses(read=0.5, text=0.1, answer=12.0, summary=3.0)
+TUNING_LOSSES = Losses(read=0.5, text=0.1, answer=12.0, question=6.0, summary=3.0)
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class Formats:
         return shift(join([self.fill(name, **fields), wanted]), self.end, loss)
 
 
-_FIELDS = ("name", "passage", "passages", "question", "code")
+_FIELDS = ("name", "passage", "passages", "question", "answer", "code")
 
 
 def shift(content: Piece, last: int = -1, last_loss: float = 0.0) -> Row:

@@ -89,7 +89,7 @@ class Tasks:
         """The files there are rows of, and whether of their summaries or of their questions."""
         return list(self._documents)
 
-    def _draw(
+    def draw(
         self, summary: bool, rng: np.random.Generator, only: str | None = None
     ) -> tuple[int, Record]:
         """A document and one of its questions: summaries without a question, or questions."""
@@ -132,12 +132,12 @@ class Tasks:
     def _query(self, question: Record) -> Any:
         return hashed(content_words(question["question"]))
 
-    def _shown(self, passage: int) -> Tokens:
+    def shown(self, passage: int) -> Tokens:
         return self.library.tokens(passage)
 
     def marks(self, rng: np.random.Generator) -> Row | None:
         """A question over passages of its document, each to be judged."""
-        document, question = self._draw(False, rng)
+        document, question = self.draw(False, rng)
         if question["task"] == "instruct" or len(self._query(question)) == 0:
             return None
         gold = self.gold(document, question)
@@ -152,8 +152,8 @@ class Tasks:
         negatives = self.library.negatives(
             self._query(question), anchor, count - len(chosen), rng, taken=gold
         )
-        entries = [(self._shown(p), True) for p in chosen]
-        entries += [(self._shown(p), False) for p in negatives]
+        entries = [(self.shown(p), True) for p in chosen]
+        entries += [(self.shown(p), False) for p in negatives]
         if not gold and question["answerable"]:
             return None  # nobody knows which passage answers
         return judged(self.formats, asked_otherwise(question, rng), entries, rng)
@@ -186,7 +186,7 @@ class Tasks:
             chosen.append(passage)
         if not chosen:
             chosen = self.library.negatives(query, anchor, 1, rng, taken=gold)
-        passages = [self._shown(p) for p in sorted(chosen)]
+        passages = [self.shown(p) for p in sorted(chosen)]
         said = answer if answerable else None
         return self.formats.answering(asked_otherwise(question, rng), passages, said), chosen
 
@@ -200,11 +200,11 @@ class Tasks:
 
     def answer(self, rng: np.random.Generator, family: str | None = None) -> Row | None:
         """A question, the passages the program would show again, and the answer or that none is."""
-        return self._answering(*self._draw(False, rng, family), rng)[0]
+        return self._answering(*self.draw(False, rng, family), rng)[0]
 
     def answers(self, rng: np.random.Generator) -> Row | None:
         """The same, then more questions about the document, answered if these passages do."""
-        document, question = self._draw(False, rng)
+        document, question = self.draw(False, rng)
         row, shown = self._answering(document, question, rng)
         if row is None or not shown:
             return row
@@ -244,7 +244,7 @@ class Tasks:
 
     def session(self, rng: np.random.Generator) -> Row | None:
         """A stretch of a document is read, then questions about it are answered."""
-        document, question = self._draw(False, rng)
+        document, question = self.draw(False, rng)
         if question["task"] == "instruct":
             return None
         first, last = self.library.span(document)
@@ -267,7 +267,7 @@ class Tasks:
 
     def summary(self, rng: np.random.Generator) -> Row | None:
         """The passages that a summary covers, and the summary."""
-        document, question = self._draw(True, rng)
+        document, question = self.draw(True, rng)
         answer = shorten(question["answer"], 1100)
         first, last = self.library.span(document)
         best = salient(self.library, hashed(content_words(answer)), first, last, 8)
@@ -275,14 +275,14 @@ class Tasks:
             best.insert(1, first)
         if not best:
             return None
-        shown = [self._shown(p) for p in fit(self.library, best)]
+        shown = [self.shown(p) for p in fit(self.library, best)]
         passages = self.formats.passages(shown)
         loss = self.formats.losses.summary
         return self.formats.written(length_of(answer), answer, loss, passages=passages)
 
     def read(self, rng: np.random.Generator) -> Row | None:
         """A document read, its marks telling what its summary covers."""
-        document, question = self._draw(True, rng)
+        document, question = self.draw(True, rng)
         first, last = self.library.span(document)
         if last - first < 3 or last - first > 200:
             return None

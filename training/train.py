@@ -187,6 +187,12 @@ def parse() -> argparse.Namespace:
         help="shares of plain reading, made tasks, human-made tasks, instead of the stage's",
     )
     parser.add_argument(
+        "--rows",
+        type=json.loads,
+        metavar="JSON",
+        help='shares of the tokens by kind of row, instead of a mix: {"task_asking": 1}',
+    )
+    parser.add_argument(
         "--later-mix",
         type=float,
         nargs=3,
@@ -259,7 +265,7 @@ def main() -> None:
         first, tokens = trainer.load(args.init, weights_only=True)
     lanes = Lanes(
         args.corpus,
-        mixed(*(args.mix or STAGES[args.stage].mix)),
+        args.rows or mixed(*(args.mix or STAGES[args.stage].mix)),
         plan.lanes,
         plan.length,
         seed=plan.seed,
