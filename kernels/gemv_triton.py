@@ -39,12 +39,15 @@ class Tile:
         }  # fmt: skip
 
 
-# What decodes a model of 1.7B fastest on an H100 (benchmarks/RESULTS.md, 2026-11-26). To have more
-# blocks fetched to L2 before the vector is there was slower, 4 or 8 of them.
+# What decodes a model of 1.7B fastest on an H100 (benchmarks/RESULTS.md, 2026-11-26), and of 17
+# choices on an H200 (2026-11-27): 837 tokens/s; 5 stages 749, 8 stages 786, 3 programs of 4 stages
+# 755. To have more blocks fetched to L2 before the vector is there was slower, 4 or 8 of them.
 BLOCK_BYTES = 16384
 STAGES = 6
 PROGRAMS = 2  # of a multiprocessor
-SCRATCH = 16384  # bytes of shared memory beside the blocks, where the vector changes hands
+# Bytes of shared memory beside the blocks. Weights of 16 bits need 16 to 304; the vector changes
+# hands there where they are int8, in Triton 3.6: 1 to 8 KB, 16 of 16,384 columns.
+SCRATCH = 16384
 # Is the vector awaited in the loop, beside the first block? Triton 3.6 starts loads of the loop
 # before that. Triton 3.9 starts none ahead in a loop that waits (3.7 and 3.8 were not tried), so
 # there it is awaited before the loop.
@@ -87,7 +90,10 @@ def tile(weight: Tensor, least_rows: int = 1) -> Tile:
     stages = STAGES
     if weight.is_cuda:
         stages = stages_that_fit(rows * row_bytes, _shared_bytes(weight.device))
-    return Tile(rows, num_warps, stages, min(programs, triton.cdiv(M, rows)))
+    # Shared memory for more blocks than a program has would never be filled, and the next kernel,
+    # which starts early to load its first blocks, would find no room.
+    blocks = triton.cdiv(triton.cdiv(M, rows), programs)  # of a program
+    return Tile(rows, num_warps, min(stages, blocks + 1), min(programs, triton.cdiv(M, rows)))
 
 
 def _idle(M: int, rows: int, programs: int) -> float:

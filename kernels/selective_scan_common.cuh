@@ -2,7 +2,7 @@
 //
 // Macros set by the compiler's command line: TYPE (0 float, 1 bfloat16, 2 float16), LANES (threads
 // that share a channel's 16 states), WARPS (that scan), TILE (tokens that are handed over at once),
-// STAGES (tiles in shared memory, of the backward), RESIDENT (blocks on a multiprocessor), PACKED
+// STAGES (tiles in shared memory, where they are a ring), RESIDENT (blocks on a multiprocessor), PACKED
 // (the forward has B and C in shared memory as they come, not as floats: half the reads, but each
 // thread widens what it reads).
 

@@ -1,6 +1,7 @@
-"""The forward pass of the selective scan from its CUDA source, for models with 16 states.
+"""The forward pass of the selective scan from its CUDA sources, for models with 16 states.
 
-`selective_scan.cu` says how it works. This chooses the sizes and launches it.
+`selective_scan.cu` and `selective_scan_sweep.cu`, which is faster where it fits, say how they work.
+This chooses between them and the sizes, and launches them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 class Plan(NamedTuple):
-    """The macros of the source: see selective_scan_common.cuh."""
+    """The macros of the source, see selective_scan_common.cuh, and whether it is the sweep."""
 
     lanes: int = 8
     warps: int = 8
@@ -29,6 +30,7 @@ class Plan(NamedTuple):
     stages: int = 2
     resident: int = 1
     packed: int = 1
+    sweep: bool = False  # takes a whole length, and keeps no states
 
     @property
     def channels(self) -> int:
@@ -39,14 +41,27 @@ class Plan(NamedTuple):
         return self.warps * 32 + self.tile * self.channels // 8
 
     def shared_bytes(self) -> int:
-        """The size of `Shared` in selective_scan.cu; where B and C are packed, it is less."""
+        """The size of `Shared` in the source; where B and C are packed, it is less."""
         y_row = self.channels + max(4, 32 // self.lanes)
-        return 2 * self.tile * 4 * (2 * self.channels + 4 + 2 * STATES + 4 + y_row)
+        if self.sweep:
+            y_row = self.channels * self.lanes + 4
+        tiles = 2 * self.tile * 4 * (2 * self.channels + 4 + 2 * STATES + 4 + y_row)
+        return tiles + (self.stages * 16 if self.sweep else 0)
 
 
-# Measured on an H100 (benchmarks/RESULTS.md, 2026-11-26). Both plans have blocks of 32 channels.
+# Measured on an H100 and, the sweep, on an H200 (benchmarks/RESULTS.md, 2026-11-26 and 27). All
+# have blocks of 32 channels.
 DEFAULT = Plan()
 MANY_BLOCKS = Plan(lanes=4, warps=4, tile=32, resident=2, packed=0)
+SWEEP = Plan(lanes=4, warps=4, tile=32, packed=0, sweep=True)
+# Not before the tests of a GPU have run over its source: what was timed there is the variant that
+# it was cleaned up from, and a barrier that is wrong only there would hang.
+SWEEPS = False
+SOURCES = {
+    "scan": ("selective_scan_forward.cuh", "selective_scan.cu"),
+    "scan_ends": ("selective_scan_forward.cuh", "selective_scan.cu"),
+    "sweep": ("selective_scan_ring.cuh", "selective_scan_forward.cuh", "selective_scan_sweep.cu"),
+}
 
 
 @cache
@@ -58,12 +73,13 @@ def read_source(*names: str) -> str:
 
 
 def macros(plan: Plan, dtype: torch.dtype) -> dict[str, int]:
-    return {k.upper(): v for k, v in plan._asdict().items()} | {"TYPE": TYPES[dtype]}
+    sizes = {k.upper(): v for k, v in plan._asdict().items() if k != "sweep"}
+    return sizes | {"TYPE": TYPES[dtype]}
 
 
 @cache
 def kernel(name: str, plan: Plan, dtype: torch.dtype, device: int) -> Kernel:
-    source = read_source("selective_scan.cu")
+    source = read_source(*SOURCES[name])
     return load_kernel(source, name, macros(plan, dtype), device, plan.shared_bytes())
 
 
@@ -115,14 +131,16 @@ def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def plan_for(batch: int, channels: int, device: int) -> Plan:
-    """DEFAULT where most multiprocessors get one block, which walks over the whole length.
+def plan_for(batch: int, channels: int, keep: bool, device: int) -> Plan:
+    """SWEEP, or to keep states DEFAULT, where most multiprocessors get one block.
 
-    Where they get more, because there are many sequences or few channels, whose length is then cut,
-    two blocks at a time hide what more lanes do within one.
+    That walks over the whole length. Where they get more, because there are many sequences or few
+    channels, whose length is then cut, two blocks at a time hide what more lanes do within one.
     """
     blocks, places = batch * -(-channels // DEFAULT.channels), multiprocessors(device)
-    return DEFAULT if places < 2 * blocks <= 2 * places else MANY_BLOCKS
+    if not places < 2 * blocks <= 2 * places:
+        return MANY_BLOCKS
+    return DEFAULT if keep else SWEEP
 
 
 def segment_length(length: int, blocks: int, plan: Plan, device: int) -> int:
@@ -169,10 +187,11 @@ def scan_forward(
     batch, length, channels = u.shape
     device = u.device.index
     B, C = (x if x.stride(2) == 1 else x.contiguous() for x in (B, C))
-    plan = plan or plan_for(batch, channels, device)
+    plan = plan or plan_for(batch, channels, keep or not SWEEPS, device)
     blocks = batch * -(-channels // plan.channels)
     segment = segment_length(length, blocks, plan, device) if segment is None else segment
     segments = -(-length // segment)
+    assert not plan.sweep or (segments == 1 and not keep)
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=u.device)
@@ -193,5 +212,6 @@ def scan_forward(
     if segments > 1:
         ends_kernel = kernel("scan_ends", plan, u.dtype, device)
         ends_kernel((blocks, segments - 1), plan.threads, arguments)
-    kernel("scan", plan, u.dtype, device)((blocks, segments), plan.threads, arguments)
+    name = "sweep" if plan.sweep else "scan"
+    kernel(name, plan, u.dtype, device)((blocks, segments), plan.threads, arguments)
     return y, final, kept

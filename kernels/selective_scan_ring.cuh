@@ -1,5 +1,5 @@
-// A ring of tiles in shared memory, with barriers, for the backward of the selective scan. The
-// forward has two tiles, and one barrier of the whole block.
+// A ring of tiles in shared memory, with barriers, for the backward of the selective scan and
+// for the sweep of the forward. The forward that keeps states has one barrier of the whole block.
 
 typedef unsigned long long barrier;
 

@@ -84,6 +84,12 @@ static long generation;
 static Index threadIdx, blockIdx, gridDim, blockDim;
 static unsigned char *shared_memory;
 
+static unsigned next_random() {
+    static unsigned seed = 1;
+    seed = seed * 1664525u + 1013904223u;
+    return seed >> 16;
+}
+
 static void give_way() {
     unsigned self = running;
     swapcontext(&fibers[self].context, &scheduler);
@@ -138,6 +144,7 @@ static void emulated_start(void *p, int count) {
 static void emulated_arrive(void *p) {
     EmulatedBarrier *b = (EmulatedBarrier *)p;
     if (--b->missing == 0) b->missing = b->count, b->parity ^= 1;
+    give_way();  // whoever waited may go on at once
 }
 static bool emulated_over(void *p, int parity) {
     if (((EmulatedBarrier *)p)->parity != parity) return true;

@@ -22,6 +22,7 @@ PTX = {
     r'asm\("cvt.rn.bf16x2[^;]*;[^;]*;': "bits = two_bfloats(high, low);",
     r'asm\("cvt.rn.f16x2[^;]*;[^;]*;': "bits = two_halves(high, low);",
     r'asm volatile\("mbarrier.init.*?"memory"\);': "emulated_start(b, count);",
+    r'asm volatile\("{ .reg .b64 state; .reg .pred.*?"memory"\);': "if (go) emulated_arrive(b);",
     r'asm volatile\("{ .reg .b64 state.*?"memory"\);': "emulated_arrive(b);",
     r'asm volatile\("{ .reg .pred.*?"memory"\);': "over = emulated_over(b, parity);",
     r"extern __shared__[^;]*;": "unsigned char *memory = shared_memory;",
@@ -43,6 +44,7 @@ extern "C" void run_{name}(int grid_x, int grid_y, int threads, unsigned char *s
         blockIdx = {{(unsigned)(block % grid_x), (unsigned)(block / grid_x), 0}};
         fibers = std::vector<Fiber>(threads);
         arrived = 0;
+        bool pause = false;  // warps do not keep step
         for (Fiber &fiber : fibers) {{
             fiber.stack.resize(1 << 17);
             getcontext(&fiber.context);
@@ -53,8 +55,10 @@ extern "C" void run_{name}(int grid_x, int grid_y, int threads, unsigned char *s
         for (bool any = true; any;) {{
             any = false;
             for (running = 0; running < fibers.size(); ++running) {{
+                if (running % 32 == 0) pause = next_random() % 4 == 0;
                 if (fibers[running].done) continue;
                 any = true;
+                if (pause) continue;
                 threadIdx = {{running, 0, 0}};
                 unsigned self = running;
                 swapcontext(&scheduler, &fibers[self].context);
@@ -76,7 +80,8 @@ class EmulatedKernel:
         for pattern, replacement in PTX.items():
             source = re.sub(pattern, replacement, source, flags=re.DOTALL)
         defines = "".join(f"#define {k} {v}\n" for k, v in macros.items())
-        code = defines + HEADER.read_text() + source + RUN.format(name=name)
+        fits = f"static_assert(sizeof(Shared) <= {shared_bytes});\n"
+        code = defines + HEADER.read_text() + source + fits + RUN.format(name=name)
         stem = folder / f"{name}-{hashlib.sha256(code.encode()).hexdigest()[:16]}"
         if not stem.with_suffix(".so").exists():
             stem.with_suffix(".cpp").write_text(code)

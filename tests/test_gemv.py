@@ -1,5 +1,8 @@
 """Products with one vector against plain formulas, what a token brings, and the likeliest next."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,6 +85,25 @@ def test_blocks_under_way_fit_into_shared_memory() -> None:
     assert stages_that_fit(16384, 227 * 1024) == STAGES
     assert stages_that_fit(16384, 99 * 1024) == 3
     assert stages_that_fit(2**18, 227 * 1024) == 1
+
+
+@pytest.mark.skipif(not triton_available(), reason="needs Triton")
+def test_no_room_is_held_for_blocks_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    from samba_cli.kernels import gemv_triton
+
+    monkeypatch.setattr(gemv_triton, "_multiprocessors", lambda device: 132)
+    monkeypatch.setattr(gemv_triton, "_shared_bytes", lambda device: 227 * 1024)
+
+    def stages(M: int, K: int, least_rows: int = 1) -> int:
+        weight = SimpleNamespace(shape=(M, K), element_size=lambda: 2, is_cuda=True, device=None)
+        tiled = gemv_triton.tile(cast(torch.Tensor, weight), least_rows)
+        blocks = -(-M // tiled.rows)
+        assert 2 <= tiled.stages <= -(-blocks // tiled.programs) + 1
+        return tiled.stages
+
+    many = [(16384, 2048, 2), (2048, 8192), (8192, 2048), (50304, 2048), (2560, 2048, 2)]
+    assert all(stages(*shape) == gemv_triton.STAGES for shape in many)
+    assert [stages(2048, 4096), stages(2048, 2048), stages(160, 4096)] == [5, 3, 2]
 
 
 @pytest.mark.parametrize("device", DEVICES)

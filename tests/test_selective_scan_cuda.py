@@ -25,6 +25,7 @@ from samba_cli.kernels.selective_scan import selective_scan
 from samba_cli.kernels.selective_scan_cuda import (
     DEFAULT,
     MANY_BLOCKS,
+    SOURCES,
     Plan,
     cuda_scan_for,
     macros,
@@ -52,7 +53,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch, built: Path) -> None:
     backward = selective_scan_cuda_backward.shared_bytes
 
     def forward_kernel(name: str, plan: Plan, dtype: torch.dtype, device: Any) -> EmulatedKernel:
-        source, size = read_source("selective_scan.cu"), plan.shared_bytes()
+        source, size = read_source(*SOURCES[name]), plan.shared_bytes()
         return EmulatedKernel(source, name, macros(plan, dtype), size, built)
 
     def backward_kernel(name: str, plan: Plan, dtype: torch.dtype, device: Any) -> EmulatedKernel:
@@ -131,8 +132,10 @@ def test_plans_and_time_segments_change_nothing(plan: Plan) -> None:
 def test_plans_follow_the_blocks_of_a_multiprocessor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selective_scan_cuda, "multiprocessors", lambda device: 132)
     assert DEFAULT.channels == MANY_BLOCKS.channels
-    assert plan_for(1, 4096, 0) == plan_for(4, 1024, 0) == plan_for(1, 2144, 0) == DEFAULT
-    assert plan_for(1, 1024, 0) == plan_for(8, 1024, 0) == plan_for(1, 2112, 0) == MANY_BLOCKS
+    plans = {shape: plan_for(*shape, True, 0) for shape in ((1, 4096), (4, 1024), (1, 2144))}
+    assert all(plan == DEFAULT for plan in plans.values())
+    plans = {shape: plan_for(*shape, True, 0) for shape in ((1, 1024), (8, 1024), (1, 2112))}
+    assert all(plan == MANY_BLOCKS for plan in plans.values())
 
 
 def inputs_of(dtype: torch.dtype, states: int) -> list[Any]:
