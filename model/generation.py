@@ -97,7 +97,7 @@ def choose(logits: Tensor, made: Sequence[int], how: Sampling, generator: torch.
             values > 0, values / how.repetition_penalty, values * how.repetition_penalty
         )
         logits = logits.index_copy(0, seen, penalised)
-    if blocked := _completes_ngram(made, how.no_repeat_ngram):
+    if blocked := completes_ngram(made, how.no_repeat_ngram):
         logits = logits.index_fill(0, torch.tensor(blocked, device=logits.device), -torch.inf)
     if how.temperature <= 0:
         return int(logits.argmax())
@@ -119,7 +119,7 @@ def _sample(logits: Tensor, top_p: float, generator: torch.Generator) -> Tensor:
     return order[place.clamp(max=len(order) - 1)]
 
 
-def _completes_ngram(made: Sequence[int], n: int) -> list[int]:
+def completes_ngram(made: Sequence[int], n: int) -> list[int]:
     """Tokens that would complete an n-gram that was generated before."""
     if n < 1 or len(made) < n:
         return []

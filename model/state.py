@@ -248,7 +248,14 @@ class State:
 
     def take(self, rows: Sequence[int]) -> State:
         """An independent copy of some rows of the batch, in this order."""
-        return self._map(lambda t: t[list(rows)])
+        places: dict[torch.device, Tensor] = {}  # sent once, not for every tensor
+
+        def taken(t: Tensor) -> Tensor:
+            if t.device not in places:
+                places[t.device] = torch.tensor(rows, dtype=torch.int64, device=t.device)
+            return t.index_select(0, places[t.device])
+
+        return self._map(taken)
 
     def detach_(self) -> State:
         """Cut the graph, for truncated back-propagation through time."""

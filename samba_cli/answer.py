@@ -1,4 +1,7 @@
-"""Answering a question: replay the best passages on a copy of the state, generate, check.
+"""Answering a question: show the best passages again, generate, choose, check.
+
+Our own model answers from a fresh state: beside the passages, what it remembers of the text only
+distracts it (training/LOG.md, 2026-11-27). Models of others go on from a copy of the state.
 
 What the model writes is believed only as far as the text supports it. Quotes and places come
 from string matches, never from the model.
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from samba_cli.answerable import judge_all
+from samba_cli.choosing import Task, best, candidates_all
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.evidence import EvidenceOptions, Scored, find_all
 from samba_cli.git_text import model_text, whole_sentence
@@ -80,7 +84,7 @@ def answer_all(
     options: AnswerOptions = AnswerOptions(),
     rows: int = 1,
 ) -> list[Answer]:
-    """Answer each question as `answer` does, on a copy of the same state.
+    """Answer each question as `answer` does.
 
     The passages of all questions are scored together, and `rows` answers written side by side:
     the tokens are those of one question alone, up to rounding.
@@ -173,12 +177,25 @@ def _generate(
     pairs: Sequence[tuple[str, Sequence[Scored]]], state: State, model: Model, dialect: Dialect,
     options: AnswerOptions, rows: int,
 ) -> list[Written]:  # fmt: skip
-    """What the model writes for each question with its passages."""
+    """What the model writes for each question with its passages.
+
+    Of our own model, unless the answer is to be drawn by chance, it is the best of several texts.
+    """
     texts = [
         [model_text(one.stored.passage) for one in sorted(chosen, key=lambda one: one.stored.id)]
         for _, chosen in pairs
     ]
     prompts = [dialect.answer(pairs[i][0], some) for i, some in enumerate(texts)]
+    if dialect.kind == "native":
+        state = model.initial_state()
+        prompts = [replace(prompt, ids=dialect.fresh + prompt.ids) for prompt in prompts]
+    if dialect.kind == "native" and options.temperature <= 0:
+        tasks = [
+            Task(question, [model_text(one.stored.passage) for one in chosen], prompt.ids)
+            for (question, chosen), prompt in zip(pairs, prompts, strict=True)
+        ]
+        found = candidates_all(tasks, state, model, dialect, options.max_tokens, rows)
+        return [Written(best(some), none=False) for some in found]
     sampling = Sampling(
         max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
         no_repeat_ngram=8,

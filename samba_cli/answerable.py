@@ -2,9 +2,10 @@
 
 A model with marks has learnt to write <|none|> where the passages it was shown do not answer. How
 likely that token is after the question and one passage alone, for each of the best passages, tells
-more than their marks: a mark is about the subject. Both, with the words of the question and the
-length of the text (the best of many passages looks good by chance), make the probability that the
-question is answered: logistic regression, learnt by `training.learn_answerable`.
+more than their marks: a mark is about the subject. So does how likely the question is after a
+passage alone: it asks for what is not in one that nearly answers it. All this, with the words of
+the question and the length of the text (the best of many passages looks good by chance), makes the
+probability that the question is answered: logistic regression, by `training.learn_answerable`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from samba_cli.dialect import Dialect
 from samba_cli.evidence import Scored
+from samba_cli.explaining import about_all
 from samba_cli.git_text import model_text
 from samba_cli.model.network import Model
 from samba_cli.scoring import last_logits
@@ -56,12 +58,18 @@ def judge_all(
     shown = SHOWN_CPU if model.device.type == "cpu" else SHOWN_ACCELERATOR
     chosen = [some[:shown] for some in found]
     texts = [[model_text(one.stored.passage) for one in some] for some in chosen]
-    nothing = iter(log_nothing(list(zip(questions, texts, strict=True)), model, dialect))
+    pairs = list(zip(questions, texts, strict=True))
+    nothing = iter(log_nothing(pairs, model, dialect))
     judged = []
-    for some, all_of_it in zip(chosen, found, strict=True):
+    for some, whole, likely in zip(chosen, found, about_all(pairs, model, dialect), strict=True):
         values = {one.stored.id: next(nothing) for one in some}
-        order = reordered(all_of_it, values)
-        chance = probability(features(order, values, passages)) if _near(order) else 0.0
+        about = {
+            one.stored.id: each.value / max(each.tokens, 1)
+            for one, each in zip(some, likely, strict=True)
+        }
+        order = reordered(whole, values)
+        near = _near(order)
+        chance = probability(features(order, values, about, passages)) if near else 0.0
         judged.append(Judged(order, chance))
     return judged
 
@@ -75,10 +83,10 @@ def log_nothing(
     pairs: Sequence[tuple[str, Sequence[str]]], model: Model, dialect: Dialect
 ) -> list[float]:
     """ln p(<|none|>) after each question with each of its texts alone, from an empty state."""
-    end = dialect.tokenizer.control.get("<|end|>")
-    start = [] if end is None else [end]
     rows = [
-        start + dialect.answer(question, [text]).ids for question, some in pairs for text in some
+        dialect.fresh + dialect.answer(question, [text]).ids
+        for question, some in pairs
+        for text in some
     ]
     order: list[int] = []
     values: list[Tensor] = []
@@ -100,12 +108,20 @@ def reordered(found: Sequence[Scored], nothing: Mapping[int, float]) -> list[Sco
     return sorted(found, key=lambda one: (-value(one), one.stored.id))
 
 
-def features(scored: Sequence[Scored], nothing: Mapping[int, float], passages: int) -> list[float]:
-    """What the probability is made of; empty without evidence."""
+def features(
+    scored: Sequence[Scored], nothing: Mapping[int, float], about: Mapping[int, float],
+    passages: int,
+) -> list[float]:  # fmt: skip
+    """What the probability is made of; empty without evidence.
+
+    By id of a passage, ln p(<|none|>) after it (`nothing`) and the mean log-likelihood of the
+    question's tokens after it (`about`); `passages`: how many the whole text has.
+    """
     if not scored:
         return []
-    likely = [max(nothing[one.stored.id], _LEAST) for one in scored if one.stored.id in nothing]
-    likely = likely or [0.0]
+    shown = [one.stored.id for one in scored if one.stored.id in nothing]
+    likely = [max(nothing[key], _LEAST) for key in shown] or [0.0]
+    told = [about[key] for key in shown] or [0.0]
     many = log(max(passages, 1))
     marks = sorted((one.mark for one in scored), reverse=True)
     words = max(len(scored[0].asked), 1)
@@ -114,6 +130,7 @@ def features(scored: Sequence[Scored], nothing: Mapping[int, float], passages: i
         first, least, first * many, marks[0], sum(marks) / len(marks), scored[0].mark,
         max(one.coverage for one in scored[:_COVERED]), max(one.bm25 for one in scored) / words,
         log(words), many, float(passages == 1),
+        told[0], max(told), max(told) - sum(told) / len(told),
     ]  # fmt: skip
 
 

@@ -62,6 +62,12 @@ class Dialect:
             bos = self.tokenizer.control.get(self.tokenizer.special.get("bos_token", ""), bos)
         return [] if bos is None else [bos]
 
+    @property
+    def fresh(self) -> list[int]:
+        """What our own model reads before a task from a fresh state: the end of another text."""
+        end = self.tokenizer.control.get("<|end|>")
+        return [] if end is None else [end]
+
     def document(self, name: str) -> list[int]:
         """What is read before a document."""
         return encode(self.tokenizer, self._read("read_document"), self.prompts, name=name)
@@ -79,8 +85,21 @@ class Dialect:
         prompt = self._framed("likelihood", passage=passage.strip())
         return self.start + prompt.ids + (self.closing() if prompt.thinking else [])
 
+    def about(self, passage: str) -> list[int]:
+        """A passage, and the announcement of a question it answers. Native, from a fresh state."""
+        return self.fresh + encode(self.tokenizer, "question", self.prompts, passage=passage)
+
+    def explained(self, passage: str, answer: str) -> list[int]:
+        """As `about`, with the answer to the question between. Native, from a fresh state."""
+        return self.fresh + encode(
+            self.tokenizer, "question_answered", self.prompts, passage=passage,
+            answer=worded(answer),
+        )  # fmt: skip
+
     def question(self, question: str) -> list[int]:
-        """A question as it follows `likelihood`."""
+        """A question as it follows `likelihood`, `about` and `explained`."""
+        if self.kind == "native":
+            return self.tokenizer.encode(worded(question))
         if self.kind == "chat":
             return self.tokenizer.encode(question)
         # Some tokenizers put a space before any text: what follows ":" is seen behind it only.

@@ -32,7 +32,7 @@ BM25_WEIGHT_LIKELIHOOD = 5.0  # against the likelihood in nats a token: benchmar
 CANDIDATES_CPU = 24
 CANDIDATES_ACCELERATOR = 48
 SALIENT_SHARE = 6  # one in so many candidates comes from the salience marks, words aside
-_QUESTION_CHARS = 1500  # of a very long question that are scored against each passage
+QUESTION_CHARS = 1500  # of a very long question that are scored against each passage
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def relevance_all(
     prompts: Path | None = None,
 ) -> list[list[float]]:
     """As `relevance` for each question with its own texts."""
-    pairs = [(question[:_QUESTION_CHARS], texts) for question, texts in pairs]
+    pairs = [(question[:QUESTION_CHARS], texts) for question, texts in pairs]
     if not has_marks(tokenizer):
         dialect = dialect_of(tokenizer, prompts)
         scored = [token_likelihoods(question, texts, model, dialect) for question, texts in pairs]

@@ -14,6 +14,7 @@ from torch import Tensor
 from samba_cli.dialect import Dialect
 from samba_cli.model.network import Model
 from samba_cli.scoring import last_logits
+from samba_cli.transfer import sent
 
 
 def token_likelihoods(
@@ -24,13 +25,31 @@ def token_likelihoods(
     The question is the same tokens after every text, so rows compare token by token.
     """
     asked = dialect.question(question)
-    result = torch.zeros(len(texts), len(asked))
-    if not asked:
-        return result
-    wanted = torch.tensor(asked, device=model.device)
+    if not asked or not texts:
+        return torch.zeros(len(texts), len(asked))
     nothing = dialect.tokenizer.encode("\n")  # a user's template may leave nothing before it
-    rows = [(dialect.likelihood(text) or nothing) + asked[:-1] for text in texts]
-    for batch, logits in last_logits(rows, len(asked), model):
-        chosen = logits.log_softmax(-1).gather(-1, wanted.expand(len(batch), -1)[..., None])
-        result[batch] = chosen.squeeze(-1).float().cpu()
+    return ending_likelihoods(
+        [(dialect.likelihood(text) or nothing, asked) for text in texts], model
+    )
+
+
+def ending_likelihoods(rows: Sequence[tuple[list[int], list[int]]], model: Model) -> Tensor:
+    """Log-likelihoods [len(rows), tokens of an ending] in nats, float32 on the CPU.
+
+    A row is a beginning, at least one token read from a fresh state, and its ending: what is
+    scored. Endings have the same number of tokens, at least one.
+    """
+    count = len(rows[0][1]) if rows else 0
+    assert all(before and len(ending) == count > 0 for before, ending in rows)
+    result = torch.zeros(len(rows), count)
+    if not rows:
+        return result
+    wanted = torch.tensor([ending for _, ending in rows])
+    order: list[int] = []
+    values: list[Tensor] = []  # not looked at before the last batch is on its way
+    for batch, logits in last_logits([a + b[:-1] for a, b in rows], count, model):
+        order += batch
+        there = sent(wanted[batch], model.device)
+        values.append(logits.log_softmax(-1).gather(-1, there[..., None]).squeeze(-1).float())
+    result[order] = torch.cat(values).cpu()
     return result

@@ -110,12 +110,16 @@ def _score(model: Model) -> None:
 
 def _write(model: Model) -> None:
     """An answer as it is made, from states before and after the windows are full."""
+    from samba_cli.choosing import WIDTH
     from samba_cli.model.generation import Sampling, generate
+    from samba_cli.model.generation_beam import Beam, beam_search
 
     for length in (2, _LENGTHS[-1]):
         how = Sampling(max_tokens=_DECODED, no_repeat_ngram=8)
         for _ in generate(model, model.initial_state(), [0] * length, how, banned={1}):
             pass
+        beams = [Beam(WIDTH, _DECODED), Beam(1, _DECODED)]
+        beam_search(model, model.initial_state(), [[0] * length], beams, banned={1})
 
 
 def _kernels(folder: Path) -> int:

@@ -66,9 +66,18 @@ def write_all(
         generate_batch(
             model, state, [prompts[i].ids for i in some], sampling,
             lambda row, token, some=some: texts[some[row]].push(token),
-            dialect.stop, _never(model, dialect),
+            dialect.stop, never(model, dialect),
         )  # fmt: skip
     return [text.written() for text in texts]
+
+
+def said_by(dialect: Dialect, tokens: Sequence[int]) -> str:
+    """The text of what a native or a base model wrote."""
+    text = _Text(dialect)
+    for token in tokens:
+        if not text.push(token):
+            break
+    return text.written().text
 
 
 class _Text:
@@ -133,10 +142,10 @@ def _write_chat(
 def _generate(
     model: Model, dialect: Dialect, state: State, ids: list[int], sampling: Sampling
 ) -> Iterator[int]:
-    return generate(model, state, ids, sampling, dialect.stop, _never(model, dialect))
+    return generate(model, state, ids, sampling, dialect.stop, never(model, dialect))
 
 
-def _never(model: Model, dialect: Dialect) -> set[int]:
+def never(model: Model, dialect: Dialect) -> set[int]:
     """Tokens that are no text."""
     # Models have more rows than their tokenizer has tokens where that suits the hardware.
     padding = range(dialect.tokenizer.highest_id + 1, model.description.vocab_size)

@@ -87,11 +87,12 @@ def test_what_makes_nothing_likely_goes_down(values: list[float]) -> None:
         asked = frozenset(content_words("When was the roof painted?"))
         scored = [Scored(one, 1.0, 1.0, 1.0, asked) for one in index.get(range(1, len(values) + 1))]
     nothing = {one.stored.id: value for one, value in zip(scored, values, strict=True)}
+    about = dict.fromkeys(nothing, -2.0)
     order = [max(nothing[one.stored.id], -8.0) for one in reordered(scored, nothing)]
     # beside a score near 1, values closer than this are the same
     assert all(after >= before - 1e-12 for before, after in pairwise(order))
-    assert 0 <= probability(features(scored, nothing, 9)) <= 1
+    assert 0 <= probability(features(scored, nothing, about, 9)) <= 1
 
 
 def test_nothing_to_go_by_is_no_answer() -> None:
-    assert features([], {}, 0) == [] and probability([]) == 0.0
+    assert features([], {}, {}, 0) == [] and probability([]) == 0.0

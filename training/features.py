@@ -5,9 +5,11 @@
 
 Each document is read once, as the program reads it. DIR/tasks-0.jsonl.xz then has one JSON line a
 document, without its text: passages with their salience, and for each question the mark of its
-passages, how likely <|none|> is after the best of them, and with --answers what is written. With
---seconds the documents beyond it are left out; they come in turns from all sets, so that none is
-missing altogether. A document that fails is told and skipped.
+passages, how likely <|none|> is after the best of them alone, how likely the question is after each
+of them, and with --answers what is written, beside all that could be: the candidates, each with its
+log-probability and tokens, the log-probability of the question after it, and whether it is greedy.
+With --seconds the documents beyond it are left out; they come in turns from all sets, so that none
+is missing altogether. A document that fails is told and skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import Any, TextIO, cast
 
 from samba_cli.model import Tokenizer, default_model_path, load_for_reading
 from training.evaluate import samples
-from training.observe import Observer
+from training.observe import MOST_MARKED, SHOWN, Observer
 from training.sampling import grouped
 from training.shards import read_shard
 
@@ -69,13 +71,16 @@ def main() -> None:
     parser.add_argument(
         "--answers", type=int, nargs="*", default=[], help="write answers from so many passages"
     )
+    parser.add_argument("--marked", type=int, default=MOST_MARKED, help="passages of a question")
+    parser.add_argument("--shown", type=int, default=SHOWN, help="of the best, each alone")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--documents", type=int, help="at most so many, of this shard")
     args = parser.parse_args()
     began = time.monotonic()
     observer = Observer(
-        load_for_reading(args.model, args.device), Tokenizer.load(args.model), args.answers
-    )
+        load_for_reading(args.model, args.device), Tokenizer.load(args.model), args.answers,
+        args.marked, args.shown,
+    )  # fmt: skip
     documents = (
         list(read_shard(args.records)) if args.records else evaluated(args.eval, args.quality)
     )

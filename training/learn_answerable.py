@@ -86,8 +86,10 @@ def examples(documents: Iterable[dict[str, Any]], paths: list[Path]) -> Iterator
                         continue
                     record = records[one["id"]]
                     nothing = dict(map(tuple, one["nothing"]))
+                    tokens = max(one["question_tokens"], 1)
+                    about = {key: value / tokens for key, value in one["about"]}
                     order = reordered(scored(record["question"], index, one), nothing)
-                    values = features(order, nothing, len(seen["passages"]))
+                    values = features(order, nothing, about, len(seen["passages"]))
                     yield Example(seen["set"], bool(record.get("answerable", True)), values)
 
 
