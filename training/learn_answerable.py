@@ -1,7 +1,7 @@
 """The weights that decide whether a text answers a question, from questions with and without.
 
-    python -m training.learn_answerable --records chosen.jsonl.xz --features DIR \
-        --eval EVAL --quality QUALITY --out samba_cli/answerable.json
+    python -m training.learn_answerable --records chosen.jsonl.xz haystacks.jsonl.xz \
+        --features DIR --eval EVAL --quality QUALITY --out samba_cli/answerable.json
 
 Logistic regression of `samba_cli.answerable.features` on what training.features saw of the task
 records; every set weighs the same, and those with an answer together as much as those without. The
@@ -29,10 +29,15 @@ from samba_cli.index import PassageIndex
 from samba_cli.passages import cut
 from samba_cli.text_match import content_words
 from training.features import evaluated
+from training.haystacks import SET as HAYSTACK
 from training.observe import text_key
 from training.shards import read_shard
 
 Array = npt.NDArray[np.float64]
+
+
+# Long texts are what the program is for, and no other set has them.
+WEIGHTS = {HAYSTACK: 5}
 
 
 class Example(NamedTuple):
@@ -100,7 +105,8 @@ def logistic(rows: list[Example], strength: float) -> tuple[Array, float]:
     kinds = Counter((one.set, one.answerable) for one in rows)
     sets = Counter(answerable for _, answerable in kinds)
     share = np.array([
-        len(rows) / kinds[one.set, one.answerable] / sets[one.answerable] for one in rows
+        WEIGHTS.get(one.set, 1) * len(rows) / kinds[one.set, one.answerable] / sets[one.answerable]
+        for one in rows
     ])  # fmt: skip
     mean, scale = x.mean(0), x.std(0) + 1e-9
     z = np.concatenate([(x - mean) / scale, np.ones((len(x), 1))], 1)
@@ -143,7 +149,9 @@ def report(rows: list[Example], weights: Array, constant: float) -> dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=Path, required=True)
+    parser.add_argument(
+        "--records", type=Path, nargs="+", required=True, help="of training.sampling, haystacks"
+    )
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--eval", type=Path)
     parser.add_argument("--quality", type=Path)
@@ -152,7 +160,8 @@ def main() -> None:
     parser.add_argument("--fit-eval", action="store_true", help="learn from --eval too")
     parser.add_argument("--answered", type=float, default=0.87, help="of the answerable, wanted")
     args = parser.parse_args()
-    rows = list(examples(read_shard(args.records), sorted(args.features.glob("tasks-*.jsonl*"))))
+    documents = [document for path in args.records for document in read_shard(path)]
+    rows = list(examples(documents, sorted(args.features.glob("tasks-*.jsonl*"))))
     checked: list[Example] = []
     if args.eval:
         documents = evaluated(args.eval, args.quality)
