@@ -218,3 +218,19 @@ def test_a_passage_that_leads_is_shown_alone(
     assert shown(LEAD + 0.1, dialect) == 1
     assert shown(LEAD - 0.1, dialect) == 2
     assert shown(LEAD + 0.1, replace(dialect, kind="plain")) == 2
+
+
+def test_the_model_that_ships_answers_from_the_passages_alone() -> None:
+    parts = load_checkpoint(default_model_path()), Tokenizer.load(default_model_path())
+    questions = ["What is the notice period?", "When do trains leave?"]
+    how = AnswerOptions(max_tokens=16)
+    with open_read_folder(None, *parts) as folder:
+        document = Document("contract.txt", "text", lambda: iter([Part(TEXT, line=1)]))
+        read(lambda: iter([document]), *parts, folder)
+        distracted = folder.state.fork()
+        noise = parts[1].encode("The notice period is nine years. " * 20)
+        with torch.inference_mode():
+            parts[0](torch.tensor([noise]), distracted)
+        wanted = answer_all(questions, folder.state, folder.index, *parts, how)
+        assert answer_all(questions, distracted, folder.index, *parts, how) == wanted
+        assert "three months" in wanted[0].text
