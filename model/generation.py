@@ -12,6 +12,9 @@ from samba_cli.model.cuda_graph import decoding
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
 
+# Tokens of all rows that a forward reads, where there are several.
+_TOGETHER_CPU, _TOGETHER_ACCELERATOR = 1024, 65536
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -40,13 +43,24 @@ def prefill(model: Model, state: State, tokens: Sequence[int], chunk: int | None
         raise ValueError("prefill needs at least one token")
     chunk = chunk or (1024 if model.device.type == "cpu" else 8192)
     ids = torch.tensor([list(tokens)], device=model.device)
+    return read_rows(model, state, ids, chunk)[0]
+
+
+def read_rows(model: Model, state: State, ids: Tensor, chunk: int | None = None) -> Tensor:
+    """Read ids [B, T], T > 0, into a state of batch B; the logits [B, V] float32 after them.
+
+    `chunk` tokens of each row at a time; None: as suits the device.
+    """
+    if chunk is None:
+        together = _TOGETHER_CPU if model.device.type == "cpu" else _TOGETHER_ACCELERATOR
+        chunk = max(together // len(ids), 1)
     logits = torch.empty(0)
     for start in range(0, ids.shape[1], chunk):
         part = ids[:, start : start + chunk]
         last = torch.tensor([part.shape[1] - 1], device=model.device)
         at = last if start + chunk >= ids.shape[1] else last[:0]
         logits = model(part, state, at=at)
-    return logits[0, -1]
+    return logits[:, -1]
 
 
 @torch.inference_mode()

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from samba_cli.model.cuda_graph import decoding
-from samba_cli.model.generation import Sampling, choose
+from samba_cli.model.generation import Sampling, choose, read_rows
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
 
 Take = Callable[[int, int], bool]  # (row, token) -> whether the row goes on
-_CHUNK_CPU, _CHUNK = 1024, 65536  # tokens of all rows that a forward reads
 
 
 class _Row:
@@ -108,14 +107,9 @@ class _Run:
         if self.writing:
             return
         end = min(len(row.prompt) for row in self.rows if row.number in self.going)
-        at_once = _CHUNK_CPU if self.model.device.type == "cpu" else _CHUNK
-        step = max(at_once // len(self.rows), 1)
-        logits = torch.empty(0)
-        while self.place < end:
-            after = min(self.place + step, end)
-            logits = self.model(self._tokens(after), self.state, self._last(after, end))
-            self.place = after
-        self._choose(logits[:, -1])
+        logits = read_rows(self.model, self.state, self._tokens(end))
+        self.place = end
+        self._choose(logits)
 
     def write(self) -> None:
         """Decode while anybody writes; without a graph, until a row is finished."""
@@ -134,11 +128,6 @@ class _Run:
             for row in self.rows
         ]
         return torch.tensor(ids).to(self.model.device, non_blocking=True)
-
-    def _last(self, after: int, end: int) -> Tensor:
-        """Where logits are wanted: at the end of the prompt only."""
-        wanted = [after - self.place - 1] if after == end else []
-        return torch.tensor(wanted, dtype=torch.long, device=self.model.device)
 
     def _choose(self, logits: Tensor) -> None:
         """The next token of every row that writes, from the logits [B, V] of the batch."""

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samba_cli.model.generation import completes_ngram
+from samba_cli.model.generation import completes_ngram, read_rows
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
-
-_CHUNK_CPU, _CHUNK = 1024, 65536  # tokens of all rows that a forward reads
 
 Best = list[tuple[float, int]]  # log-probability and token, likeliest first
 
@@ -179,15 +177,9 @@ class _Run:
     def _read_together(self) -> Tensor:
         """Read on to the end of the shortest prompt; logits [B, V] there."""
         end = min(len(text.prompt) for text in self.going)
-        step = max((_CHUNK_CPU if self.device.type == "cpu" else _CHUNK) // len(self.going), 1)
-        logits = torch.empty(0)
-        while self.place < end:
-            after = min(self.place + step, end)
-            ids = torch.tensor([text.prompt[self.place : after] for text in self.going])
-            last = torch.tensor([after - self.place - 1] if after == end else [], dtype=torch.long)
-            logits = self.model(ids.to(self.device), self.state, last.to(self.device))
-            self.place = after
-        return logits[:, -1]
+        ids = torch.tensor([text.prompt[self.place : end] for text in self.going])
+        self.place = end
+        return read_rows(self.model, self.state, ids.to(self.device))
 
     def _step(self) -> Tensor:
         """Read one token of each row; logits [B, V]."""

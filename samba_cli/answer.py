@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from samba_cli.answerable import judge_all
-from samba_cli.choosing import Task, best, candidates_all
+from samba_cli.choosing import NO_REPEAT, Task, best, candidates_all
 from samba_cli.dialect import Dialect, dialect_of
 from samba_cli.evidence import EvidenceOptions, Scored, find_all
 from samba_cli.git_text import model_text, whole_sentence
@@ -185,11 +185,11 @@ def _generate(
         [model_text(one.stored.passage) for one in sorted(chosen, key=lambda one: one.stored.id)]
         for _, chosen in pairs
     ]
-    prompts = [dialect.answer(pairs[i][0], some) for i, some in enumerate(texts)]
-    if dialect.kind == "native":
-        state = model.initial_state()
-        prompts = [replace(prompt, ids=dialect.fresh + prompt.ids) for prompt in prompts]
-    if dialect.kind == "native" and options.temperature <= 0:
+    native, asked = dialect.kind == "native", dialect.answer
+    if native:
+        state, asked = model.initial_state(), dialect.alone
+    prompts = [asked(pairs[i][0], some) for i, some in enumerate(texts)]
+    if native and options.temperature <= 0:
         tasks = [
             Task(question, [model_text(one.stored.passage) for one in chosen], prompt.ids)
             for (question, chosen), prompt in zip(pairs, prompts, strict=True)
@@ -198,7 +198,7 @@ def _generate(
         return [Written(best(some), none=False) for some in found]
     sampling = Sampling(
         max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed,
-        no_repeat_ngram=8,
+        no_repeat_ngram=NO_REPEAT,
     )  # fmt: skip
     written = write_all(model, dialect, state, prompts, sampling, rows)
     return [_refused(one, some, dialect) for one, some in zip(written, texts, strict=True)]

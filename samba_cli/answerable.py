@@ -84,9 +84,7 @@ def log_nothing(
 ) -> list[float]:
     """ln p(<|none|>) after each question with each of its texts alone, from an empty state."""
     rows = [
-        dialect.fresh + dialect.answer(question, [text]).ids
-        for question, some in pairs
-        for text in some
+        dialect.alone(question, [text]).ids for question, some in pairs for text in some
     ]
     order: list[int] = []
     values: list[Tensor] = []

@@ -19,7 +19,7 @@ from samba_cli.writing import never, said_by
 
 WIDTH = 8  # answers that are compared, at most, beside the greedy one
 _BEAM_TOKENS = 48  # of an answer by beam search; a longer one is the greedy one, or none
-_NO_REPEAT = 8  # tokens in a row that no answer has twice
+NO_REPEAT = 8  # tokens in a row that no answer has twice
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,16 @@ def candidates_all(
     it is not changed. About `rows` texts are written side by side.
     """
     beams = (
-        Beam(WIDTH, min(_BEAM_TOKENS, max_tokens), _NO_REPEAT), Beam(1, max_tokens, _NO_REPEAT)
+        Beam(WIDTH, min(_BEAM_TOKENS, max_tokens), NO_REPEAT), Beam(1, max_tokens, NO_REPEAT)
     )  # fmt: skip
     found: list[list[Candidate]] = [[] for _ in tasks]
     # Tasks of like length wait least for each other.
     order = sorted(range(len(tasks)), key=lambda i: len(tasks[i].prompt))
     together = max(rows // WIDTH, 1)
+    stop, banned = dialect.stop, never(model, dialect)
     for begin in range(0, len(order), together):
         some = order[begin : begin + together]
         prompts = [tasks[i].prompt for i in some]
-        stop, banned = dialect.stop, never(model, dialect)
         searched = beam_search(model, state, prompts, beams, stop, banned)
         for i, (beam, greedy) in zip(some, searched, strict=True):
             found[i] = _distinct(beam, greedy, dialect)

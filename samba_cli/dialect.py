@@ -113,6 +113,10 @@ class Dialect:
             question = worded(question)
         return self._task("answer", passages, question=question)
 
+    def alone(self, question: str, passages: Sequence[str]) -> Prompt:
+        """As `answer`, from a fresh state: nothing but the passages is known. Native."""
+        return Prompt(self.fresh + self.answer(question, passages).ids)
+
     def summary(self, passages: Sequence[str], words: int, bullets: bool) -> Prompt:
         """Passages shown again and the wish for a summary of about so many words."""
         if self.kind == "native":

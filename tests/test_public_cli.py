@@ -65,8 +65,9 @@ def test_every_command_runs(home: Path, models: Path, case: str) -> None:
     asked = run("ask", QUESTION, "contract.txt", "--json", *model, *SHORT)
     assert asked.code == 0, asked.stderr
     check_places(asked, text)
-    # noise may open a block of thoughts, on one processor or another
-    assert all("while thinking" in one for one in asked.json["warnings"])
+    # jamba's template opens a block of thoughts, which noise closes on one processor or another
+    noise = "note: the model stopped while thinking and was told to answer"
+    assert all(case == "jamba" and one.startswith(noise) for one in asked.json["warnings"])
     grows = f"model {case}: weights " in asked.stderr
     assert grows == (case in GROWTH)
     if grows:

@@ -20,15 +20,15 @@ import lzma
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from samba_cli.model import Tokenizer, default_model_path, load_for_reading
 from training.evaluate import samples
-from training.observe import MOST_MARKED, SHOWN, Observer
+from training.observe import MOST_MARKED, SHOWN, Observer, text_key
 from training.sampling import grouped
-from training.shards import read_shard
+from training.shards import Record, read_shard
 
 
 def in_turns(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -57,6 +57,19 @@ def part(documents: list[dict[str, Any]], shard: str) -> Iterator[dict[str, Any]
     """Every n-th document, from the i-th on, of a shard "i/n"."""
     first, count = map(int, shard.split("/"))
     yield from documents[first::count]
+
+
+def matched(
+    documents: Iterable[dict[str, Any]], paths: Iterable[Path]
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Record]]]:
+    """What these files saw of the documents: the text, what was seen, and the records by id."""
+    known = {(one["set"], text_key(one["text"])): one for one in documents}
+    for path in paths:
+        for seen in read_shard(path):
+            document = known.get((seen["set"], seen["text_key"]))
+            if document is not None:
+                records = {record["id"]: record for record in document["records"]}
+                yield document["text"], seen, records
 
 
 def main() -> None:

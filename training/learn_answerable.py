@@ -28,9 +28,8 @@ from samba_cli.evidence import BM25_WEIGHT, CANDIDATES_ACCELERATOR, Scored, cand
 from samba_cli.index import PassageIndex
 from samba_cli.passages import cut
 from samba_cli.text_match import content_words
-from training.features import evaluated
+from training.features import evaluated, matched
 from training.haystacks import SET as HAYSTACK
-from training.observe import text_key
 from training.shards import read_shard
 
 Array = npt.NDArray[np.float64]
@@ -77,25 +76,19 @@ def scored(question: str, index: PassageIndex, seen: dict[str, Any]) -> list[Sco
 
 def examples(documents: Iterable[dict[str, Any]], paths: list[Path]) -> Iterator[Example]:
     """What was seen of the questions of these documents."""
-    known = {(one["set"], text_key(one["text"])): one for one in documents}
-    for path in paths:
-        for seen in read_shard(path):
-            document = known.get((seen["set"], seen["text_key"]))
-            asked = [q for q in seen["questions"] if q.get("nothing")]
-            if document is None or not asked:
-                continue
-            records = {record["id"]: record for record in document["records"]}
-            with indexed(document["text"], seen) as index:
-                for one in asked:
-                    if one["id"] not in records:
-                        continue
-                    record = records[one["id"]]
-                    nothing = dict(map(tuple, one["nothing"]))
-                    tokens = max(one["question_tokens"], 1)
-                    about = {key: value / tokens for key, value in one["about"]}
-                    order = reordered(scored(record["question"], index, one), nothing)
-                    values = features(order, nothing, about, len(seen["passages"]))
-                    yield Example(seen["set"], bool(record.get("answerable", True)), values)
+    for text, seen, records in matched(documents, paths):
+        asked = [q for q in seen["questions"] if q.get("nothing") and q["id"] in records]
+        if not asked:
+            continue
+        with indexed(text, seen) as index:
+            for one in asked:
+                record = records[one["id"]]
+                nothing = dict(map(tuple, one["nothing"]))
+                tokens = max(one["question_tokens"], 1)
+                about = {key: value / tokens for key, value in one["about"]}
+                order = reordered(scored(record["question"], index, one), nothing)
+                values = features(order, nothing, about, len(seen["passages"]))
+                yield Example(seen["set"], bool(record.get("answerable", True)), values)
 
 
 def logistic(rows: list[Example], strength: float) -> tuple[Array, float]:

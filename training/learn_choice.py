@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from samba_cli.choosing import Weights, score
-from training.features import evaluated
+from training.features import evaluated, matched
 from training.measure_answers import f1
-from training.observe import text_key
 from training.shards import read_shard
 
 EXPLAINED = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0)
@@ -56,22 +55,18 @@ def examples(
     documents: Iterable[dict[str, Any]], paths: Iterable[Path]
 ) -> Iterator[tuple[int, Example]]:
     """The questions of these documents that have an answer, with the number of passages shown."""
-    known = {(one["set"], text_key(one["text"])): one for one in documents}
-    for path in paths:
-        for seen in read_shard(path):
-            document = known.get((seen["set"], seen["text_key"]))
-            records = {r["id"]: r for r in document["records"]} if document else {}
-            for one in seen["questions"]:
-                record = records.get(one["id"])
-                if record is None or not record.get("answerable", True):
-                    continue
-                wanted = [record["answer"], *(record.get("answers") or [])]
-                for count, candidates in one.get("candidates", {}).items():
-                    options = [
-                        Option(*rest, f1=max(f1(text, gold) for gold in wanted))
-                        for text, *rest in candidates
-                    ]
-                    yield int(count), Example(seen["set"], one["question_tokens"], options)
+    for _, seen, records in matched(documents, paths):
+        for one in seen["questions"]:
+            record = records.get(one["id"])
+            if record is None or not record.get("answerable", True):
+                continue
+            wanted = [record["answer"], *(record.get("answers") or [])]
+            for count, candidates in one.get("candidates", {}).items():
+                options = [
+                    Option(*rest, f1=max(f1(text, gold) for gold in wanted))
+                    for text, *rest in candidates
+                ]
+                yield int(count), Example(seen["set"], one["question_tokens"], options)
 
 
 def chosen(example: Example, weights: Weights) -> float:

@@ -92,7 +92,7 @@ class Observer:
 
     def questions(
         self, records: Sequence[Record], passages: Sequence[StoredPassage], index: PassageIndex
-    ) -> Iterator[dict[str, Any]]:  # fmt: skip
+    ) -> Iterator[dict[str, Any]]:
         """Of each question the marks of the passages, and answers from the best of them."""
         asked = [record["question"] for record in records]
         found = [dict(index.search(question, self.marked)) for question in asked]
@@ -139,8 +139,7 @@ class Observer:
             fitting = self._fitting(question, some[:count])
             shown = [model_text(one.passage) for one in sorted(fitting, key=lambda one: one.id)]
             texts = [model_text(one.passage) for one in fitting]
-            prompt = dialect.fresh + dialect.answer(question, shown).ids
-            tasks.append(Task(question, texts, prompt))
+            tasks.append(Task(question, texts, dialect.alone(question, shown).ids))
         state = self.model.initial_state()
         return candidates_all(tasks, state, self.model, dialect, _ANSWER_TOKENS, _TOGETHER)
 

@@ -132,7 +132,7 @@ class Tasks:
     def _query(self, question: Record) -> Any:
         return hashed(content_words(question["question"]))
 
-    def shown(self, passage: int) -> Tokens:
+    def _shown(self, passage: int) -> Tokens:
         return self.library.tokens(passage)
 
     def marks(self, rng: np.random.Generator) -> Row | None:
@@ -152,8 +152,8 @@ class Tasks:
         negatives = self.library.negatives(
             self._query(question), anchor, count - len(chosen), rng, taken=gold
         )
-        entries = [(self.shown(p), True) for p in chosen]
-        entries += [(self.shown(p), False) for p in negatives]
+        entries = [(self._shown(p), True) for p in chosen]
+        entries += [(self._shown(p), False) for p in negatives]
         if not gold and question["answerable"]:
             return None  # nobody knows which passage answers
         return judged(self.formats, asked_otherwise(question, rng), entries, rng)
@@ -186,7 +186,7 @@ class Tasks:
             chosen.append(passage)
         if not chosen:
             chosen = self.library.negatives(query, anchor, 1, rng, taken=gold)
-        passages = [self.shown(p) for p in sorted(chosen)]
+        passages = [self._shown(p) for p in sorted(chosen)]
         said = answer if answerable else None
         return self.formats.answering(asked_otherwise(question, rng), passages, said), chosen
 
@@ -275,7 +275,7 @@ class Tasks:
             best.insert(1, first)
         if not best:
             return None
-        shown = [self.shown(p) for p in fit(self.library, best)]
+        shown = [self._shown(p) for p in fit(self.library, best)]
         passages = self.formats.passages(shown)
         loss = self.formats.losses.summary
         return self.formats.written(length_of(answer), answer, loss, passages=passages)
