@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 # have blocks of 32 channels.
 DEFAULT = Plan()
 MANY_BLOCKS = Plan(lanes=4, warps=4, tile=32, resident=2, packed=0)
-SWEEP = Plan(lanes=4, warps=4, tile=32, packed=0, sweep=True)
+SWEEP = Plan(lanes=4, warps=4, tile=48, packed=0, sweep=True)
 # Not before the tests of a GPU have run over its source: what was timed there is the variant that
 # it was cleaned up from, and a barrier that is wrong only there would hang.
 SWEEPS = False
