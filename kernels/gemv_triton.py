@@ -39,15 +39,12 @@ class Tile:
         }  # fmt: skip
 
 
-# What decodes a model of 1.7B fastest on an H100 (benchmarks/RESULTS.md, 2026-11-26), and of 17
-# choices on an H200 (2026-11-27): 837 tokens/s; 5 stages 749, 8 stages 786, 3 programs of 4 stages
-# 755. To have more blocks fetched to L2 before the vector is there was slower, 4 or 8 of them.
+# What decodes a model of 1.7B fastest on an H100 (benchmarks/RESULTS.md, 2026-11-26) and an H200
+# (2026-11-27). To have more blocks fetched to L2 before the vector is there was slower.
 BLOCK_BYTES = 16384
 STAGES = 6
-PROGRAMS = 2  # of a multiprocessor
-# Bytes of shared memory beside the blocks. Weights of 16 bits need 16 to 304; the vector changes
-# hands there where they are int8, in Triton 3.6: 1 to 8 KB, 16 of 16,384 columns.
-SCRATCH = 16384
+PROGRAMS = 2  # of a multiprocessor, with such blocks; of smaller ones as many as hold as much
+MOST_PROGRAMS = 4
 # Is the vector awaited in the loop, beside the first block? Triton 3.6 starts loads of the loop
 # before that. Triton 3.9 starts none ahead in a loop that waits (3.7 and 3.8 were not tried), so
 # there it is awaited before the loop.
@@ -66,15 +63,27 @@ def _shared_bytes(device: torch.device) -> int:
     return properties["max_shared_mem"]
 
 
-def stages_that_fit(block_bytes: int, shared_bytes: int) -> int:
+def scratch_bytes(columns: int) -> int:
+    """Of shared memory, at most, that a program takes beside its blocks.
+
+    Weights of 16 bits need 16 to 304 bytes; the vector changes hands there where they are int8, in
+    Triton 3.6: 1 to 8 KB, 16 of 16,384 columns.
+    """
+    return max(columns, 1024)
+
+
+def stages_that_fit(
+    block_bytes: int, columns: int, shared_bytes: int, programs: int = PROGRAMS
+) -> int:
     """As many as leave room for all programs of a multiprocessor, or 2, if at least one has room.
 
     The block that is multiplied is in registers: shared memory holds one less. 1 is for none.
     """
+    scratch = scratch_bytes(columns)
     for count in range(STAGES, 2, -1):
-        if PROGRAMS * ((count - 1) * block_bytes + SCRATCH) <= shared_bytes:
+        if programs * ((count - 1) * block_bytes + scratch) <= shared_bytes:
             return count
-    return 2 if block_bytes + SCRATCH <= shared_bytes else 1
+    return 2 if block_bytes + scratch <= shared_bytes else 1
 
 
 def tile(weight: Tensor, least_rows: int = 1) -> Tile:
@@ -82,18 +91,30 @@ def tile(weight: Tensor, least_rows: int = 1) -> Tile:
     M, K = weight.shape
     columns = triton.next_power_of_2(K)
     row_bytes = columns * weight.element_size()
-    programs = PROGRAMS * (_multiprocessors(weight.device) if weight.is_cuda else 2)
+    places = _multiprocessors(weight.device) if weight.is_cuda else 2
     rows = max(least_rows, BLOCK_BYTES // row_bytes)
-    while rows > least_rows and _idle(M, rows, programs) > 0.1:
+    while rows > least_rows and _idle(M, rows, PROGRAMS * places) > 0.1:
         rows //= 2
+    programs = _programs(rows, row_bytes)
     num_warps = min(16, max(4, columns // 1024))
+    blocks = triton.cdiv(triton.cdiv(M, rows), programs * places)  # of a program
     stages = STAGES
     if weight.is_cuda:
-        stages = stages_that_fit(rows * row_bytes, _shared_bytes(weight.device))
+        stages = stages_that_fit(rows * row_bytes, columns, _shared_bytes(weight.device), programs)
     # Shared memory for more blocks than a program has would never be filled, and the next kernel,
-    # which starts early to load its first blocks, would find no room.
-    blocks = triton.cdiv(triton.cdiv(M, rows), programs)  # of a program
-    return Tile(rows, num_warps, min(stages, blocks + 1), min(programs, triton.cdiv(M, rows)))
+    # which starts early to load its first blocks, would find no room. Of a few, half are enough.
+    stages = min(stages, blocks + 1, max(4, blocks // 2 + 1))
+    return Tile(rows, num_warps, stages, min(programs * places, triton.cdiv(M, rows)))
+
+
+def _programs(rows: int, row_bytes: int) -> int:
+    """Of a multiprocessor: as many as have about as much under way as PROGRAMS with whole blocks.
+
+    One more where a block is a single row: all its warps then wait for each other at every block.
+    """
+    if rows == 1 and row_bytes >= BLOCK_BYTES:
+        return PROGRAMS + 1
+    return min(max(PROGRAMS * BLOCK_BYTES // (rows * row_bytes), 1), MOST_PROGRAMS)
 
 
 def _idle(M: int, rows: int, programs: int) -> float:

@@ -24,7 +24,7 @@ from samba_cli.model.fusion import (
     multiplies_rows,
     side_by_side,
 )
-from samba_cli.model.parts import Linear, Norm
+from samba_cli.model.parts import Linear, Norm, picked
 from samba_cli.model.state import AttentionState, CacheState
 from samba_cli.model.static_state import StaticRing
 
@@ -57,10 +57,29 @@ class Attention(nn.Module):
     def join(self) -> None:
         side_by_side((self.q_proj, self.k_proj, self.v_proj))
 
+    @property
+    def output(self) -> Linear:
+        return self.o_proj
+
     def forward(self, x: Tensor, state: Held, rotation: Rotation | None) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
+        return self.o_proj(self.inner(x, state, rotation))
+
+    def inner(
+        self, x: Tensor, state: Held, rotation: Rotation | None, at: Tensor | None = None
+    ) -> Tensor:
+        """`forward` before o_proj, of positions `at` [B, K] alone where given: [B, K, H d].
+
+        Where none are wanted, nothing is attended to: the keys and values are all that stays.
+        """
         q, k, v = self._heads(x, rotation if self.spec.rope_theta is not None else None)
-        return self.o_proj(attend(q, k, v, state, self.spec.scale).flatten(-2))
+        if at is not None and at.shape[-1] == 0:
+            if isinstance(state, CacheState):
+                state.append(k, v)
+            else:
+                state.write(k, v)
+            return q[:, :0].flatten(-2)
+        return picked(attend(q, k, v, state, self.spec.scale).flatten(-2), at)
 
     def step(
         self,

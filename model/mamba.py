@@ -14,7 +14,7 @@ from samba_cli.kernels.selective_scan import selective_scan
 from samba_cli.model.attention import Rotation
 from samba_cli.model.description import MambaSpec
 from samba_cli.model.fusion import multiplies_rows
-from samba_cli.model.parts import Linear, Norm, RMSNorm
+from samba_cli.model.parts import Linear, Norm, RMSNorm, picked
 from samba_cli.model.state import MambaState
 
 
@@ -48,8 +48,18 @@ class Mamba(nn.Module):
             torch.zeros(batch, s.d_inner, s.d_state, device=device),
         )
 
+    @property
+    def output(self) -> Linear:
+        return self.out_proj
+
     def forward(self, x: Tensor, state: MambaState, rotation: Rotation | None) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
+        return self.out_proj(self.inner(x, state, rotation))
+
+    def inner(
+        self, x: Tensor, state: MambaState, rotation: Rotation | None, at: Tensor | None = None
+    ) -> Tensor:
+        """`forward` before out_proj, of positions `at` [B, K] alone where given: [B, K, E]."""
         x, z = self.in_proj(x).chunk(2, dim=-1)  # [B, T, E] each
         x, state.conv = causal_conv1d(
             x, self.conv1d.weight.squeeze(1), self.conv1d.bias, state.conv, "silu"
@@ -60,7 +70,7 @@ class Mamba(nn.Module):
         dt = self.dt_proj.product(dt)  # its bias joins before the softplus
         A = self._A()
         y, state.ssm = selective_scan(x, dt, A, B, C, self.D, z, self.dt_proj.bias, state.ssm)
-        return self.out_proj(y)
+        return picked(y, at)
 
     def step(
         self,

@@ -13,7 +13,7 @@ from samba_cli.kernels.causal_conv1d import causal_conv1d
 from samba_cli.kernels.ssd_scan import ssd_scan
 from samba_cli.model.attention import Rotation
 from samba_cli.model.description import Mamba2Spec
-from samba_cli.model.parts import Linear, Norm, RMSNorm
+from samba_cli.model.parts import Linear, Norm, RMSNorm, picked
 from samba_cli.model.state import MambaState
 
 
@@ -39,9 +39,19 @@ class Mamba2(nn.Module):
             torch.zeros(batch, s.n_head, s.d_head, s.d_state, device=device),
         )
 
+    @property
+    def output(self) -> Linear:
+        return self.out_proj
+
     def forward(self, x: Tensor, state: MambaState, rotation: Rotation | None) -> Tensor:
         """x [B, T, D] -> [B, T, D]; the state moves on by T tokens."""
-        return self.out_proj(self._mixed(self.in_proj(x), state))
+        return self.out_proj(self.inner(x, state, rotation))
+
+    def inner(
+        self, x: Tensor, state: MambaState, rotation: Rotation | None, at: Tensor | None = None
+    ) -> Tensor:
+        """`forward` before out_proj, of positions `at` [B, K] alone where given: [B, K, E]."""
+        return picked(self._mixed(self.in_proj(x), state), at)
 
     def step(
         self,

@@ -8,6 +8,7 @@ a text into chunks in any way gives the same state and the same logits, up to ro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from samba_cli.model.description import AttentionSpec, Description, LayerSpec, M
 from samba_cli.model.fusion import few_rows, fused, multiplies_rows, one_token
 from samba_cli.model.mamba import Mamba
 from samba_cli.model.mamba2 import Mamba2
-from samba_cli.model.parts import Embedding, Linear, RMSNorm, SwiGLU
+from samba_cli.model.parts import Embedding, Linear, RMSNorm, SwiGLU, picked
 from samba_cli.model.rope import rotation
 from samba_cli.model.state import LayerState, State
 from samba_cli.model.static_state import StaticRing, StaticState
@@ -54,20 +55,31 @@ class Layer(nn.Module):
         state: LayerState | StaticRing,
         rotation: Rotation | None,
         dtype: torch.dtype,
+        at: Tensor | None = None,
     ) -> Tensor:
-        """x [B, T, D] float32 -> the same; the state moves on by T tokens."""
-        x = self._add(x, self.mixer(self.mixer_norm(x, dtype), state, rotation))
+        """x [B, T, D] float32 -> the same; the state moves on by T tokens.
+
+        Of the last layer only positions `at` [B, K] are made: [B, K, D].
+        """
+        y = self.mixer.inner(self.mixer_norm(x, dtype), state, rotation, at)  # type: ignore[arg-type]
+        x = picked(x, at)
+        if not x.shape[1]:
+            return x
+        x = self._add(x, self.mixer.output(y))
         if self.mlp is None:
             return x
         return self._add(x, self.mlp(self.mlp_norm(x, dtype)))
 
     def fused(
         self, x: Tensor, branch: Tensor | None, state: LayerState | StaticRing,
-        rotation: Rotation | None, dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        rotation: Rotation | None, dtype: torch.dtype, at: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """`forward` where the residual stream is x + branch: the norm after it adds the two."""
         y, x = self.mixer_norm.after(x, branch, dtype)
-        branch = self._scaled(self.mixer(y, state, rotation))
+        y, x = self.mixer.inner(y, state, rotation, at), picked(x, at)  # type: ignore[arg-type]
+        if not x.shape[1]:
+            return x, None
+        branch = self._scaled(self.mixer.output(y))
         if self.mlp is None:
             return x, branch
         y, x = self.mlp_norm.after(x, branch, dtype)
@@ -161,8 +173,14 @@ class Model(nn.Module):
         state = State(layers, model_fingerprint=self.fingerprint)
         return state.on_host() if self.cache_on_host else state
 
-    def hidden(self, tokens: Tensor, state: State | StaticState) -> Tensor:
-        """Read tokens [B, T] into the state; the residual stream before norm_f, [B, T, D]."""
+    def hidden(
+        self, tokens: Tensor, state: State | StaticState, at: Tensor | None = None
+    ) -> Tensor:
+        """Read tokens [B, T] into the state; the residual stream before norm_f, [B, T, D].
+
+        Of positions `at` [B, K] alone where given, [B, K, D]: after the mixer of the last layer,
+        the others are not needed for anything.
+        """
         rotations = None
         if self.rope is not None:
             theta, width = self.rope
@@ -181,14 +199,23 @@ class Model(nn.Module):
             x, _ = add_norm(x, parts, *norm, m, self.dtype)
         elif fused(x):
             branch = None
-            for layer, part in zip(self.backbone.layers, state.layers, strict=True):
-                x, branch = layer.fused(x, branch, part, rotations, self.dtype)  # type: ignore[operator]
-            x = x if branch is None else x + branch
+            for layer, part, some in self._parts(state, at):
+                x, branch = layer.fused(x, branch, part, rotations, self.dtype, some)  # type: ignore[operator]
+            x, at = x if branch is None else x + branch, None
         else:
-            for layer, part in zip(self.backbone.layers, state.layers, strict=True):
-                x = layer(x, part, rotations, self.dtype)
+            for layer, part, some in self._parts(state, at):
+                x = layer(x, part, rotations, self.dtype, some)
+            at = None
         state.advance(tokens.shape[1])
-        return x
+        return picked(x, at)
+
+    def _parts(
+        self, state: State | StaticState, at: Tensor | None
+    ) -> Iterator[tuple[nn.Module, LayerState | StaticRing, Tensor | None]]:
+        """Each layer with its state, and the positions that it has to make."""
+        last = len(self.backbone.layers) - 1
+        for i, (layer, part) in enumerate(zip(self.backbone.layers, state.layers, strict=True)):
+            yield layer, part, at if i == last else None
 
     def _takes_rows(self, x: Tensor, state: State | StaticState) -> bool:
         """One token of each of a few rows, on a state that may move on in place."""
@@ -220,10 +247,10 @@ class Model(nn.Module):
         `at` [K] or [B, K] picks the positions of the chunk whose logits are wanted ([B, K, V]; an
         empty one means reading only); without it all come: [B, T, V].
         """
-        x = self.hidden(tokens, state)
-        return self.logits(x) if at is None else self.logits_at(x, at)
+        if at is not None:
+            at = at.expand(len(tokens), -1) if at.dim() == 1 else at
+        return self.logits(self.hidden(tokens, state, at))
 
     def logits_at(self, hidden: Tensor, at: Tensor) -> Tensor:
         """The logits [B, K, V] of the positions `at` [K] or [B, K] of hidden [B, T, D]."""
-        at = at.expand(len(hidden), -1) if at.dim() == 1 else at
-        return self.logits(hidden.gather(1, at[..., None].expand(-1, -1, hidden.shape[-1])))
+        return self.logits(picked(hidden, at.expand(len(hidden), -1) if at.dim() == 1 else at))

@@ -24,6 +24,11 @@ from samba_cli.model.fusion import (
 Norm = tuple[Tensor, float]  # weight and epsilon of an RMSNorm
 
 
+def picked(x: Tensor, at: Tensor | None) -> Tensor:
+    """Positions `at` [B, K] of x [B, T, D]: [B, K, D]; all of them where that is None."""
+    return x if at is None else x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
+
+
 class Linear(nn.Linear):
     """Computes in the dtype of its input: weights may be fp32, or int8 with a scale per row."""
 

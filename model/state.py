@@ -96,8 +96,8 @@ class AttentionState:
             oldest = self.sinks + (self.position - self.sinks) % self.window
             past = [slice(0, self.sinks), slice(oldest, None), slice(self.sinks, oldest)]
         return (
-            torch.cat([*(self.keys[:, s] for s in past), k], dim=1),
-            torch.cat([*(self.values[:, s] for s in past), v], dim=1),
+            end_to_end([*(self.keys[:, s] for s in past), k]),
+            end_to_end([*(self.values[:, s] for s in past), v]),
         )
 
     @torch.no_grad()
@@ -174,6 +174,20 @@ class CacheState:
 
 LayerState = MambaState | AttentionState | CacheState
 Change = Callable[[Tensor], Tensor]
+
+
+def end_to_end(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors [B, T, ..] one after the other in time."""
+    if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
+        return torch.cat(list(parts), dim=1)
+    # torch.cat takes twice as long as these copies where the parts are slices, on an H200
+    length = sum(part.shape[1] for part in parts)
+    whole = parts[0].new_empty((parts[0].shape[0], length, *parts[0].shape[2:]))
+    place = 0
+    for part in parts:
+        whole[:, place : place + part.shape[1]] = part
+        place += part.shape[1]
+    return whole
 
 
 def _copy(into: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samba_cli.kernels.attention_step import ring_slot
-from samba_cli.model.state import AttentionState, MambaState, State
+from samba_cli.model.state import AttentionState, MambaState, State, end_to_end
 
 
 @dataclass
@@ -34,8 +34,8 @@ class StaticRing:
     def with_past(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values, oldest first, followed by the new ones: every slot is in use."""
         return (
-            torch.cat([self.keys.index_select(1, self.past), k], dim=1),
-            torch.cat([self.values.index_select(1, self.past), v], dim=1),
+            end_to_end([self.keys.index_select(1, self.past), k]),
+            end_to_end([self.values.index_select(1, self.past), v]),
         )
 
     def write(self, k: Tensor, v: Tensor) -> None:

@@ -39,12 +39,20 @@ def mixed(device: str, dtype: torch.dtype = torch.float32) -> Model:
         LayerSpec(MambaSpec(48, 4, 4, 5, inner_norm="plain"), mlp),
     )
     model = Model(Description(64, 32, layers, 1e-5, True, residual_multiplier=0.5), dtype)
+    return random_weights(model).to(device)
+
+
+def random_weights(model: Model) -> Model:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             drawn = torch.randn(parameter.shape, generator=generator) * 0.2
             parameter.copy_(drawn + 1 if "norm" in name else drawn)
-    return model.to(device).eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
+
+
+def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def logits_of(model: Model, tokens: torch.Tensor) -> torch.Tensor:
@@ -158,6 +166,30 @@ def test_reading_without_logits(device):
     tokens = torch.zeros(1, 3, dtype=torch.long, device=device)
     with force("triton"):
         assert model(tokens, model.initial_state(), at=tokens[0, :0]).shape == (1, 0, 64)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", ["ref", "triton"])
+@pytest.mark.parametrize("last", [0, 1, 2, 3], ids=["mamba", "attention", "mamba2", "bare norms"])
+@torch.inference_mode()
+def test_the_last_layer_makes_what_is_asked_for(last, backend, device):
+    layers = mixed("cpu").description.layers
+    description = Description(64, 32, (layers[0], layers[last]), 1e-5, True)
+    model = random_weights(Model(description)).to(device)
+    tokens = torch.randint(64, (2, 25), generator=torch.Generator().manual_seed(2)).to(device)
+    places = torch.tensor([[3, 20], [0, 24]], device=device)
+    with force(backend):
+        whole, state = model.initial_state(2), model.initial_state(2)
+        expected = model(tokens, whole)
+        some = model(tokens, state, at=places)
+        for at in (places[0], places[0, :1], places[0, :0]):
+            other = model.initial_state(2)
+            assert_close(model(tokens, other, at=at), expected[:, at])
+            for name, tensor in other.tensors().items():
+                assert torch.equal(tensor, state.tensors()[name]), name
+        assert_close(some, torch.stack([expected[i, at] for i, at in enumerate(places)]))
+        after = model(tokens[:, :3], state, at=places[:, :1] * 0)
+        assert_close(after, model(tokens[:, :3], whole)[:, :1])
 
 
 @pytest.mark.parametrize("device", DEVICES)

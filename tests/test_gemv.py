@@ -73,18 +73,19 @@ def test_products_take_one_vector() -> None:
 
 @pytest.mark.skipif(not triton_available(), reason="needs Triton")
 def test_blocks_under_way_fit_into_shared_memory() -> None:
-    from samba_cli.kernels.gemv_triton import PROGRAMS, SCRATCH, STAGES, stages_that_fit
+    from samba_cli.kernels.gemv_triton import STAGES, scratch_bytes, stages_that_fit
 
     for kilobytes in (227, 163, 99, 64):  # GPUs of compute capability 9.0, 8.0, 8.6 and 7.5
         shared = kilobytes * 1024
         for block in (2**i for i in range(12, 19)):
-            stages = stages_that_fit(block, shared)
-            assert 1 <= stages <= STAGES
-            one = (stages - 1) * block + SCRATCH
-            assert one <= shared and (stages <= 2 or PROGRAMS * one <= shared)
-    assert stages_that_fit(16384, 227 * 1024) == STAGES
-    assert stages_that_fit(16384, 99 * 1024) == 3
-    assert stages_that_fit(2**18, 227 * 1024) == 1
+            for columns, programs in ((512, 4), (2048, 2), (16384, 3)):
+                stages = stages_that_fit(block, columns, shared, programs)
+                assert 1 <= stages <= STAGES
+                one = (stages - 1) * block + scratch_bytes(columns)
+                assert one <= shared and (stages <= 2 or programs * one <= shared)
+    assert stages_that_fit(16384, 2048, 227 * 1024) == STAGES
+    assert stages_that_fit(16384, 2048, 99 * 1024) == 3
+    assert stages_that_fit(2**18, 2048, 227 * 1024) == 1
 
 
 @pytest.mark.skipif(not triton_available(), reason="needs Triton")
@@ -94,16 +95,25 @@ def test_no_room_is_held_for_blocks_that_do_not_come(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(gemv_triton, "_multiprocessors", lambda device: 132)
     monkeypatch.setattr(gemv_triton, "_shared_bytes", lambda device: 227 * 1024)
 
-    def stages(M: int, K: int, least_rows: int = 1) -> int:
-        weight = SimpleNamespace(shape=(M, K), element_size=lambda: 2, is_cuda=True, device=None)
+    def tile(M: int, K: int, least_rows: int = 1, itemsize: int = 2) -> gemv_triton.Tile:
+        weight = SimpleNamespace(
+            shape=(M, K), element_size=lambda: itemsize, is_cuda=True, device=None
+        )
         tiled = gemv_triton.tile(cast(torch.Tensor, weight), least_rows)
         blocks = -(-M // tiled.rows)
         assert 2 <= tiled.stages <= -(-blocks // tiled.programs) + 1
-        return tiled.stages
+        places = -(-tiled.programs // 132)  # programs of a multiprocessor
+        held = (tiled.stages - 1) * tiled.rows * K * itemsize + gemv_triton.scratch_bytes(K)
+        assert places * held <= 227 * 1024
+        return tiled
 
-    many = [(16384, 2048, 2), (2048, 8192), (8192, 2048), (50304, 2048), (2560, 2048, 2)]
-    assert all(stages(*shape) == gemv_triton.STAGES for shape in many)
-    assert [stages(2048, 4096), stages(2048, 2048), stages(160, 4096)] == [5, 3, 2]
+    many = [(16384, 2048, 2), (50304, 2048)]
+    assert all(tile(*shape).stages == gemv_triton.STAGES for shape in many)
+    assert [tile(M, K).stages for M, K in ((8192, 2048), (2048, 4096), (160, 4096))] == [5, 4, 2]
+    # Smaller blocks have more programs, and so do those of one long row.
+    assert tile(2560, 2048, 2) == gemv_triton.Tile(2, 4, 4, 4 * 132)
+    assert tile(2048, 8192) == gemv_triton.Tile(1, 8, 4, 3 * 132)
+    assert tile(4096, 8192, itemsize=1).programs == 2 * 132
 
 
 @pytest.mark.parametrize("device", DEVICES)

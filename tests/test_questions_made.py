@@ -117,9 +117,7 @@ _WORDS = (
     words=st.lists(st.sampled_from(_WORDS.split()), min_size=1, max_size=25),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_answer_is_in_the_sentence_and_not_in_the_question(
-    words: list[str], seed: int
-) -> None:
+def test_the_answer_is_in_the_sentence_and_not_in_the_question(words: list[str], seed: int) -> None:
     sentence = " ".join(words).replace(" ,", ",") + "."
     found = spans(sentence)
     if not found:
