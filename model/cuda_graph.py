@@ -34,12 +34,19 @@ KEPT = 6  # graphs of a model: each holds its buffers and activations on the dev
 
 
 class Graph:
-    """A forward of `length` tokens: to logits for a single one, else to the residual stream."""
+    """A forward of `length` tokens: to logits for a single one, else to the residual stream.
 
-    def __init__(self, model: Model, like: State, length: int, captured: bool) -> None:
+    Where it `takes` rows, every row goes on from what the row that `rows` names had read.
+    """
+
+    def __init__(
+        self, model: Model, like: State, length: int, captured: bool, takes: bool = False
+    ) -> None:
         self.state = StaticState(like)
         size, device = (like.batch, length), model.device
         self.tokens = torch.zeros(size, dtype=torch.int64, device=device)
+        self.rows = torch.arange(like.batch, device=device)
+        self._takes = takes
         words = model.description.vocab_size if length == 1 else 0
         self.forbidden = torch.zeros(words, dtype=torch.bool, device=device)  # for `likeliest`
         self._chosen = torch.zeros(like.batch, 1, dtype=torch.int64, pin_memory=captured)
@@ -93,11 +100,14 @@ class Graph:
         return self._given
 
     def _run(self, model: Model) -> Tensor:
+        if self._takes:
+            self.state.take(self.rows)
         self.state.begin(self.tokens.shape[1])
         out = model.hidden(self.tokens, self.state)
         if self.tokens.shape[1] == 1:
             out = model.logits(out)
-            likeliest(out[:, -1], self.forbidden, self.tokens)
+            if not self._takes:  # which is for searches that choose for themselves
+                likeliest(out[:, -1], self.forbidden, self.tokens)
         self.state.settle()  # at the end: it would stand between kernels that start early
         return out
 
@@ -120,7 +130,9 @@ class Graph:
 class _Graphs:
     weights: tuple[int, ...] = ()  # the addresses that the graphs read
     # The last used comes last. None: could not be captured
-    by_size: OrderedDict[tuple[int, int, bool], Graph | None] = field(default_factory=OrderedDict)
+    by_size: OrderedDict[tuple[int, int, bool, bool], Graph | None] = field(
+        default_factory=OrderedDict
+    )
 
 
 # Beside the models, not in them: a model can be copied and saved, a graph cannot.
@@ -134,8 +146,13 @@ def _mode(model: Model) -> Literal["captured", "direct", "off"]:
     return "captured" if model.device.type == "cuda" else "off"
 
 
-def graph_for(model: Model, state: State, length: int) -> Graph | None:
-    """The graph for forwards of this state; None where the plain forward has to do."""
+def graph_for(
+    model: Model, state: State, length: int, batch: int | None = None, takes: bool = False
+) -> Graph | None:
+    """The graph for forwards of this state, or of as many rows like its own as `batch` says.
+
+    None where the plain forward has to do.
+    """
     mode = _mode(model)
     if mode == "off" or torch.is_grad_enabled() or not StaticState.possible(state):
         return None
@@ -143,18 +160,19 @@ def graph_for(model: Model, state: State, length: int) -> Graph | None:
     weights = tuple(parameter.data_ptr() for parameter in model.parameters())
     if kept.weights != weights:
         kept.weights, kept.by_size = weights, OrderedDict()
-    size = (state.batch, length, mode == "captured")
+    size = (batch or state.batch, length, mode == "captured", takes)
     if size in kept.by_size:
         kept.by_size.move_to_end(size)
     else:
         while len(kept.by_size) >= KEPT:  # first: what it holds may be what the next one needs
             kept.by_size.popitem(last=False)
         try:
-            kept.by_size[size] = Graph(model, model.initial_state(state.batch), length, size[2])
+            like = model.initial_state(size[0])
+            kept.by_size[size] = Graph(model, like, length, size[2], takes)
         except RuntimeError as error:  # what CUDA and its allocator raise
             kept.by_size[size] = None
             logging.getLogger(__name__).warning(
-                "no CUDA graph for %d x %d tokens, going on without: %s", state.batch, length, error
+                "no CUDA graph for %d x %d tokens, going on without: %s", size[0], length, error
             )
     return kept.by_size[size]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samba_cli.model.beam_steps import stepping
 from samba_cli.model.generation import completes_ngram, read_rows
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
@@ -160,7 +161,9 @@ class _Run:
         banned: Collection[int],
     ) -> None:  # fmt: skip
         self.model, self.state, self.device = model, state, model.device
-        self.going = list(texts)  # their rows follow each other in the state
+        self.going = list(texts)  # their rows follow each other
+        self.rows = list(range(len(texts)))  # the row of the state that each goes on from
+        self.most = sum(search.beam.width for text in texts for search in text.searches)
         self.place = 0  # tokens that every row has read
         self.banned = torch.tensor(sorted(banned), dtype=torch.long, device=self.device)
         widest = max((search.beam.width for t in texts for search in t.searches), default=1)
@@ -168,26 +171,38 @@ class _Run:
         self.looked_at = min(widest + len(stop), model.description.vocab_size)
 
     def run(self) -> None:
-        self._keep([i for i, text in enumerate(self.going) if text.goes_on])
+        self.rows = [i for i, text in enumerate(self.going) if text.goes_on]
         self.going = [text for text in self.going if text.goes_on]
         while self.going:
-            logits = self._step() if any(t.writes for t in self.going) else self._read_together()
-            self._advance(logits)
+            self._read_together()
+            self._write()
 
-    def _read_together(self) -> Tensor:
-        """Read on to the end of the shortest prompt; logits [B, V] there."""
+    def _read_together(self) -> None:
+        """Read on to the end of the shortest prompt, and begin to write there."""
+        self.state = self.state.take(self.rows)
         end = min(len(text.prompt) for text in self.going)
         ids = torch.tensor([text.prompt[self.place : end] for text in self.going])
         self.place = end
-        return read_rows(self.model, self.state, ids.to(self.device))
+        self._advance(read_rows(self.model, self.state, ids.to(self.device)))
 
-    def _step(self) -> Tensor:
-        """Read one token of each row; logits [B, V]."""
-        ids = torch.tensor([token for text in self.going for token in text.next(self.place)])
-        self.place += 1
-        return self.model(ids[:, None].to(self.device, non_blocking=True), self.state)[:, -1]
+    def _write(self) -> None:
+        """Read one token of each row at a time while any text is written."""
+        if not self._writing:
+            return
+        with stepping(self.model, self.state, self.rows, self.most) as step:
+            self.rows = list(range(len(self.rows)))
+            while self._writing:
+                tokens = [token for text in self.going for token in text.next(self.place)]
+                self.place += 1
+                self._advance(step(self.rows, tokens))
+        self.state = step.state
+
+    @property
+    def _writing(self) -> bool:
+        return any(text.writes for text in self.going)
 
     def _advance(self, logits: Tensor) -> None:
+        """Take what may follow every row: which rows go on, and from which."""
         best = self._best(logits)
         sources: list[int] = []
         row = 0
@@ -197,7 +212,7 @@ class _Run:
             own = [0] if reads else text.advance(best[row : row + count])
             sources += [row + i for i in own]
             row += count
-        self._keep(sources)
+        self.rows = sources
         self.going = [text for text in self.going if text.goes_on]
 
     def _best(self, logits: Tensor) -> list[Best]:
@@ -214,7 +229,3 @@ class _Run:
         top = values.topk(self.looked_at)
         both = torch.stack([top.values.double(), top.indices.double()], -1).tolist()
         return [[(value, int(token)) for value, token in some] for some in both]
-
-    def _keep(self, rows: list[int]) -> None:
-        if rows and rows != list(range(self.state.batch)):
-            self.state = self.state.take(rows)

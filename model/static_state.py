@@ -75,6 +75,11 @@ class StaticState:
             if isinstance(part, AttentionState):
                 part.position = position
 
+    def take(self, rows: Tensor) -> None:
+        """Each row becomes what row `rows[i]` [B] was, in place."""
+        tensors = self._tensors()
+        copy_all(tensors, [tensor.index_select(0, rows) for tensor in tensors])
+
     def begin(self, length: int) -> None:
         """Before a forward of so many tokens; more than one need rings in which all is in use."""
         places: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}

@@ -83,9 +83,7 @@ def log_nothing(
     pairs: Sequence[tuple[str, Sequence[str]]], model: Model, dialect: Dialect
 ) -> list[float]:
     """ln p(<|none|>) after each question with each of its texts alone, from an empty state."""
-    rows = [
-        dialect.alone(question, [text]).ids for question, some in pairs for text in some
-    ]
+    rows = [dialect.alone(question, [text]).ids for question, some in pairs for text in some]
     order: list[int] = []
     values: list[Tensor] = []
     for batch, logits in last_logits(rows, 1, model):

@@ -75,12 +75,16 @@ def _sums(
 ) -> list[Likelihood]:
     """Of each row's ending. Rows that are `alike` begin with the same passage.
 
-    A call of the model's scoring takes endings of one length. On a CPU it pays that it reads a
-    passage once, so only rows that share theirs go together.
+    On a CPU it pays that a passage is read once, so only rows that share theirs go together;
+    elsewhere those whose endings are about as long.
     """
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for i, (_, ending) in enumerate(rows):
-        groups[len(ending), None if _together(model) else alike[i]].append(i)
+    for i, (before, ending) in enumerate(rows):
+        about = 1 << len(ending).bit_length()
+        if _together(model) and len(before) >= about:
+            groups[about, "about"].append(i)
+        else:
+            groups[len(ending), None if _together(model) else alike[i]].append(i)
     result = [Likelihood(0.0, len(ending)) for _, ending in rows]
     for numbers in groups.values():
         if not result[numbers[0]].tokens:

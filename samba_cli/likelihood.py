@@ -34,17 +34,18 @@ def token_likelihoods(
 
 
 def ending_likelihoods(rows: Sequence[tuple[list[int], list[int]]], model: Model) -> Tensor:
-    """Log-likelihoods [len(rows), tokens of an ending] in nats, float32 on the CPU.
+    """Log-likelihoods [len(rows), tokens of the longest ending] in nats, float32 on the CPU.
 
     A row is a beginning, at least one token read from a fresh state, and its ending: what is
-    scored. Endings have the same number of tokens, at least one.
+    scored. The values of a shorter ending come last, behind zeros; with its beginning it must have
+    more tokens than the longest.
     """
-    count = len(rows[0][1]) if rows else 0
-    assert all(before and len(ending) == count > 0 for before, ending in rows)
+    count = max((len(ending) for _, ending in rows), default=0)
+    assert all(before and ending and len(before) + len(ending) > count for before, ending in rows)
     result = torch.zeros(len(rows), count)
     if not rows:
         return result
-    wanted = torch.tensor([ending for _, ending in rows])
+    wanted = torch.tensor([[0] * (count - len(ending)) + ending for _, ending in rows])
     order: list[int] = []
     values: list[Tensor] = []  # not looked at before the last batch is on its way
     for batch, logits in last_logits([a + b[:-1] for a, b in rows], count, model):
@@ -52,4 +53,5 @@ def ending_likelihoods(rows: Sequence[tuple[list[int], list[int]]], model: Model
         there = sent(wanted[batch], model.device)
         values.append(logits.log_softmax(-1).gather(-1, there[..., None]).squeeze(-1).float())
     result[order] = torch.cat(values).cpu()
-    return result
+    lengths = torch.tensor([len(ending) for _, ending in rows])
+    return result.masked_fill_(torch.arange(count) < (count - lengths)[:, None], 0.0)

@@ -169,10 +169,11 @@ def test_reading_without_logits(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("backend", ["ref", "triton"])
-@pytest.mark.parametrize("last", [0, 1, 2, 3], ids=["mamba", "attention", "mamba2", "bare norms"])
+@pytest.mark.parametrize(
+    "backend, last", [("ref", 0), ("ref", 1), ("ref", 2), ("triton", 1), ("triton", 2)]
+)
 @torch.inference_mode()
-def test_the_last_layer_makes_what_is_asked_for(last, backend, device):
+def test_the_last_layer_makes_what_is_asked_for(backend, last, device):
     layers = mixed("cpu").description.layers
     description = Description(64, 32, (layers[0], layers[last]), 1e-5, True)
     model = random_weights(Model(description)).to(device)

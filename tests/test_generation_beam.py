@@ -91,7 +91,11 @@ def test_rows_are_what_they_are_alone_and_a_width_of_one_is_greedy(
     assert state.position == before
 
 
-def test_a_prompt_read_in_pieces_is_the_prompt(model: Model) -> None:
+@pytest.mark.parametrize("graphs", ["off", "direct"])
+def test_a_prompt_read_in_pieces_is_the_prompt(
+    model: Model, graphs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMBA_GRAPHS", graphs)
     whole = search(model, PROMPT, Beam(5, 6), stop={STOP})
     for cut in (1, 13, len(PROMPT) - 1):
         state = model.initial_state()
@@ -123,12 +127,16 @@ def test_stop_banned_repeats_and_the_maximum(model: Model) -> None:
         search(model, [], Beam())
 
 
-def test_with_every_kind_of_layer() -> None:
+@pytest.mark.parametrize("width", [3, 12])
+def test_with_every_kind_of_layer(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a step has a fixed number of rows, as a graph has: 16 here, and 64."""
     model = mixed("cpu")
-    state, prompts = model.initial_state(), [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
-    together = beam_search(model, state, prompts, [Beam(3, 6)], stop={2})
+    state, prompts = model.initial_state(), [[1, 2, 3], [4], [5, 6, 7, 8, 9], [11] * 12]
+    monkeypatch.setenv("SAMBA_GRAPHS", "direct")
+    together = beam_search(model, state, prompts, [Beam(width, 6)], stop={2})
+    monkeypatch.setenv("SAMBA_GRAPHS", "off")
     for prompt, [found] in zip(prompts, together, strict=True):
-        alone = search(model, prompt, Beam(3, 6), stop={2})
+        alone = search(model, prompt, Beam(width, 6), stop={2})
         assert likened(found) == [(h.tokens, h.log_probability, h.ended) for h in alone]
 
 
