@@ -8,8 +8,9 @@ Every document is written to a file and read once; its questions are answered, i
 at the mean length of the set's references. Evidence is the passages (at most 1,000 characters) that
 the program names, best first. Predictions go to OUT/parts; `--score`, or a run that is no shard,
 scores them with the quality folder's score.py and prints a table beside its baselines, which
-OUT/table.md keeps. Where EVAL has a `code.jsonl.xz` (training.code_questions), its records are the
-set `code`, with baselines of their own: what SQLite's FTS5 finds for the same questions.
+OUT/table.md keeps. Where EVAL has a `code.jsonl.xz` (training.code_questions) or a
+`haystack.jsonl.xz` (training.hidden_paragraphs), its records are a set too, with baselines of their
+own: what SQLite's FTS5 finds for the same questions.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from training.shards import read_shard
 
 Record = dict[str, Any]
 CODE = "code"  # the set that training.code_questions makes
+HAYSTACK = "haystack"  # and the one that training.hidden_paragraphs makes
 
 
 def samples(data: Path, quality: Path, wanted: list[str], limit: int) -> dict[str, list[Record]]:
@@ -49,9 +51,10 @@ def samples(data: Path, quality: Path, wanted: list[str], limit: int) -> dict[st
         if not wanted or path.stem in wanted:
             ids = [i for i in path.read_text().splitlines() if i in records]
             sets[path.stem] = [records[i] for i in ids[: limit or None]]
-    for path in sorted(data.glob(f"{CODE}.jsonl*")):
-        if not wanted or CODE in wanted:
-            sets[CODE] = list(read_shard(path))[: limit or None]
+    for made in (CODE, HAYSTACK):
+        for path in data.glob(f"{made}.jsonl*"):
+            if not wanted or made in wanted:
+                sets[made] = list(read_shard(path))[: limit or None]
     return sets
 
 
@@ -158,7 +161,7 @@ def scored_by(
     return json.loads(scored.stdout)
 
 
-def measured(quality: Path, out: Path, records: list[Record]) -> dict[str, list[float]]:
+def measured(quality: Path, out: Path, which: str, records: list[Record]) -> dict[str, list[float]]:
     """Recall@1, @3, @5 and characters@1, @3, @5 of each row of FTS5, as in BASELINES.md."""
     figures: dict[str, list[float]] = {}
     for method in FTS5:
@@ -169,7 +172,7 @@ def measured(quality: Path, out: Path, records: list[Record]) -> dict[str, list[
                 group, fts5(document, [r["question"] for r in group], method), strict=True
             )
         ]
-        name = f"{CODE}.{method.replace(' ', '_')}"
+        name = f"{which}.{method.replace(' ', '_')}"
         found = scored_by(quality, out, name, records, predictions)["qa"]["evidence"]
         figures[method] = [round(100 * found[f"recall@{k}"], 1) for k in (1, 3, 5)]
         figures[method] += [found[f"chars@{k}"] for k in (1, 3, 5)]
@@ -189,8 +192,8 @@ def score_all(sets: dict[str, list[Record]], quality: Path, out: Path) -> dict[s
             continue
         scored = scored_by(quality, out, name, kept, [done[r["id"]] for r in kept])
         results[name] = {"set": name, "n": len(kept), **scored}
-        if name == CODE:
-            results[name]["baselines"] = measured(quality, out, kept)
+        if name in (CODE, HAYSTACK):
+            results[name]["baselines"] = measured(quality, out, name, kept)
         results[name]["located"] = all(p.get("located", True) for p in done.values())
         print(json.dumps(results[name]), flush=True)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")

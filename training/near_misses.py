@@ -46,7 +46,7 @@ def near_miss(question: str, shown: str, nearby: str, rng: np.random.Generator) 
     known = {stem(word.lower()) for word in _WORD.findall(shown)}
     able = [m for m in _can_go(question) if stem(m.group().lower()) in known]
     # names and numbers first: to ask for another one is the commonest of near misses
-    able.sort(key=lambda m: (_kind(m.group()) != "name" and not m.group().isdigit()))
+    able.sort(key=lambda m: _kind(m.group()) != "name" and not m.group().isdigit())
     others = _WORD.findall(nearby)
     if not able or not others:
         return None

@@ -88,9 +88,7 @@ _PLAIN = re.compile(
     r"[^\W_]+(?:[-'’&][^\W_]+)*|[A-Z]\.(?:[A-Z]\.)*|(?:St|Dr|Mr|Mrs|Ms)\.|&|[^\W_]+['’]"
 )
 _SINGULAR = words_of("James Charles Thomas Williams Adams Davis Jones Harris Evans Roberts Lewis")
-_PRONOUNS = words_of(
-    "he she it they we i"
-)
+_PRONOUNS = words_of("he she it they we i")
 _NOUNS_TOO = words_of(
     "saw rose thought shot felt ground wound bound spoke lay bit left found spring laid lit"
 )
@@ -98,9 +96,7 @@ _PARTICIPLE_NEXT = re.compile(
     r"(?:also |since |not |already |never |always |often |long |\w+ly )*(?:(?P<word>[a-z]+))\b"
 )
 _ADVERB = re.compile(r"\w+ly|also|then|soon|never|always|often|still|later|once|only|now|both")
-_PREPOSITIONS = words_of(
-    "in at on for from to with as under during using into between"
-)
+_PREPOSITIONS = words_of("in at on for from to with as under during using into between")
 
 
 @cache
@@ -202,9 +198,9 @@ def clause(text: str, after: str = "") -> Clause | None:
         return None
     quoted = False
     for i, word in enumerate(words[1:10], 1):
-        quoted = quoted or word.startswith(("\"", "“"))
+        quoted = quoted or word.startswith(('"', "“"))
         if quoted:  # a title may be long
-            quoted = not word.endswith(("\"", "”"))
+            quoted = not word.endswith(('"', "”"))
             continue
         if word in _BREAK or not _PLAIN.fullmatch(word) or word.endswith(("n't", "n’t")):
             return None
