@@ -21,18 +21,20 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, njit, types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 from numba.np.numpy_support import carray
 
 float32, int32 = np.float32, np.int32
 LOG2E = float32(1.4426950408889634)
 _ONE, _TWO, _ZERO = float32(1), float32(2), float32(0)
-_LEAST = float32(-127)  # one less than the least exponent of a normal number
-_ROUND = float32(3 << 22) + float32(127)  # added, it leaves round(x) + 127 in the last bits
+EXP2_LEAST = -127.0  # one less than the least exponent of a normal number
+EXP2_ROUND = float(3 << 22) + 127  # added, it leaves round(x) + 127 in the last bits
+_LEAST, _ROUND = float32(EXP2_LEAST), float32(EXP2_ROUND)
 # 2^x on [-1/2, 1/2], relative error 2e-7: Taylor's series with the last term fitted
-_C1, _C2, _C3 = float32(0.693147182), float32(0.240226462), float32(0.0555032)
-_C4, _C5 = float32(0.00961817), float32(0.00133982)
+EXP2 = (0.693147182, 0.240226462, 0.0555032, 0.00961817, 0.00133982)
+_C1, _C2, _C3, _C4, _C5 = (float32(c) for c in EXP2)
 
 
 @intrinsic
@@ -75,6 +77,23 @@ def _draw(context: Any, counter: Any) -> Any:
 FIELDS = 40  # numbers that a compiled function is given at most
 BFLOAT16, FLOAT32 = np.uint16(0), float32(0)  # what the compiled functions know the dtypes by
 C_FUNCTION = types.void(types.CPointer(types.int64))  # the signature of all of them
+
+
+@cache
+def supported(feature: str) -> bool:
+    """Whether Numba compiles for a processor with this feature, by LLVM's name for it."""
+    target: Any = cpu_target.target_context
+    features = target.codegen().magic_tuple()[2]
+    return f"+{feature}" in features.split(",")
+
+
+def compiled_where(feature: str) -> Callable[[Any], Any]:
+    """`cfunc` of a job for processors with a feature. Others get None: it could not be compiled."""
+
+    def compile_(function: Any) -> Any:
+        return cfunc(C_FUNCTION, cache=True)(function) if supported(feature) else None
+
+    return compile_
 
 
 @njit(inline="always")

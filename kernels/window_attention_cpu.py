@@ -1,4 +1,7 @@
-"""Sliding-window attention without Triton: exact, in blocks of queries, each over its own band."""
+"""Sliding-window attention without Triton: exact, in blocks of queries, each over its own band.
+
+Chunks are attended to by a compiled loop where the processor has the registers it is written for.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
+from samba_cli.kernels.dispatch import compiled
 from samba_cli.kernels.grad_mode import needs_grad
 from samba_cli.kernels.window_attention_ref import band
 
@@ -30,6 +34,11 @@ def window_attention_cpu(
     The query heads of one key head lie side by side on the time axis, so that keys and values
     are never repeated.
     """
+    if not sinks and compiled(q) and not needs_grad(q, k, v) and q.dtype == k.dtype == v.dtype:
+        from samba_cli.kernels.window_attention_compiled import takes, window_attention_compiled
+
+        if takes(q):
+            return window_attention_compiled(q, k, v, window, scale)
     batch, T, H, d = q.shape
     S, H_kv = k.shape[1:3]
     keys, values = k.transpose(1, 2), v.transpose(1, 2)  # [B, Hkv, S, d]
