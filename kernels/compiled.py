@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import cfunc, njit, types
+from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 from numba.np.numpy_support import carray
@@ -72,6 +73,21 @@ def _draw(context: Any, counter: Any) -> Any:
         return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(counter), generate
+
+
+@intrinsic
+def prefetch(context: Any, address: Any) -> Any:
+    """Have a cache line fetched that will be read. Any address may be given."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, closest, data = (ir.Constant(word, n) for n in (0, 3, 1))
+        builder.call(function, [builder.inttoptr(values[0], pointer), read, closest, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 FIELDS = 40  # numbers that a compiled function is given at most
