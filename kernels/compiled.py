@@ -27,6 +27,8 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 from numba.np.numpy_support import carray
 
+from samba_cli.kernels.kept_memory import keep_freed_memory
+
 float32, int32 = np.float32, np.int32
 LOG2E = float32(1.4426950408889634)
 _ONE, _TWO, _ZERO = float32(1), float32(2), float32(0)
@@ -211,6 +213,7 @@ def _team() -> Callable[[int, int, int], None]:
     """Torch's OpenMP has its threads waiting, and they wait busily: others would share the cores
     with them. Where it cannot be found, threads of our own.
     """
+    keep_freed_memory()  # here, because this comes before the first chunk, and once
     try:
         mapped = Path("/proc/self/maps").read_text()
     except OSError:
