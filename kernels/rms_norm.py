@@ -43,6 +43,11 @@ def add_rms_norm(
     x [..., D] in any dtype, residual [..., D], weight [D]. Returns the norm in out_dtype
     (default: weight.dtype) and the new residual in fp32.
     """
+    frozen = compiled(x) and not needs_grad(x, residual, weight)
+    if frozen and out_dtype == x.dtype and x.shape == residual.shape:
+        from samba_cli.kernels.rms_norm_compiled import add_rms_norm_compiled
+
+        return add_rms_norm_compiled(x, residual, weight, eps, x.dtype)
     if _plain(x, residual, weight):
         return add_rms_norm_ref(x, residual, weight, eps, out_dtype)
     from samba_cli.kernels import rms_norm_triton

@@ -1,4 +1,7 @@
-"""RMSNorm as one compiled loop: a row is read, scaled and rounded while it is in the cache."""
+"""RMSNorm as one compiled loop: a row is read, scaled and rounded while it is in the cache.
+
+So is the sum with a branch, where the norm is of the residual stream after it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from samba_cli.kernels.compiled import (
     C_FUNCTION,
     FLOAT32,
     fields,
+    load,
     next_task,
     run,
     store,
@@ -51,6 +55,31 @@ def _norm(job, like):
                 store(out, d, values[d] * scale * weight[d])
 
 
+@njit(error_model="numpy", fastmath={"contract"})
+def _add_norm(job, like):
+    rows, width = job[1], job[2]
+    x = vector(job[3], rows * width, FLOAT32)
+    weight = vector(job[4], width, FLOAT32)
+    y = vector(job[5], rows * width, like)
+    eps = vector(job[6], 1, FLOAT32)[0]
+    branch = vector(job[7], rows * width, like)
+    total = vector(job[8], rows * width, FLOAT32)
+    blocks = (rows + ROWS - 1) // ROWS
+    while True:
+        task = next_task(job)
+        if task >= blocks:
+            return
+        for row in range(task * ROWS, min(task * ROWS + ROWS, rows)):
+            values, out, added = x[row * width :], y[row * width :], branch[row * width :]
+            sums = total[row * width :]
+            for d in range(width):
+                sums[d] = values[d] + load(added, d)
+            mean = _square_sum(sums, width) / np.float32(width)
+            scale = np.float32(1) / np.float32(math.sqrt(mean + eps))
+            for d in range(width):
+                store(out, d, sums[d] * scale * weight[d])
+
+
 @cfunc(C_FUNCTION, cache=True)
 def _norm_float32(job):
     _norm(fields(job), FLOAT32)
@@ -59,6 +88,16 @@ def _norm_float32(job):
 @cfunc(C_FUNCTION, cache=True)
 def _norm_bfloat16(job):
     _norm(fields(job), BFLOAT16)
+
+
+@cfunc(C_FUNCTION, cache=True)
+def _add_norm_float32(job):
+    _add_norm(fields(job), FLOAT32)
+
+
+@cfunc(C_FUNCTION, cache=True)
+def _add_norm_bfloat16(job):
+    _add_norm(fields(job), BFLOAT16)
 
 
 def rms_norm_compiled(
@@ -72,3 +111,21 @@ def rms_norm_compiled(
     job += [tensor.data_ptr() for tensor in (x, weight, y, small)]
     run(_norm_bfloat16 if out_dtype == torch.bfloat16 else _norm_float32, job)
     return y
+
+
+def add_rms_norm_compiled(
+    x: torch.Tensor,
+    residual: torch.Tensor,
+    weight: torch.Tensor,
+    eps: float,
+    out_dtype: torch.dtype,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Same contract as `add_rms_norm`, without gradients; out_dtype is float32 or bfloat16."""
+    residual, weight = residual.float().contiguous(), weight.float().contiguous()
+    x = x.to(out_dtype).contiguous()
+    y, total = torch.empty(x.shape, dtype=out_dtype), torch.empty_like(residual)
+    small = torch.tensor([eps])
+    job = [x.numel() // x.shape[-1], x.shape[-1]]
+    job += [tensor.data_ptr() for tensor in (residual, weight, y, small, x, total)]
+    run(_add_norm_bfloat16 if out_dtype == torch.bfloat16 else _add_norm_float32, job)
+    return y, total

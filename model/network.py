@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samba_cli.kernels.dispatch import compiled
 from samba_cli.model.attention import Attention, Rotation, leave_uncompiled
 from samba_cli.model.description import AttentionSpec, Description, LayerSpec, Mamba2Spec, Mixer
 from samba_cli.model.fusion import few_rows, fused, multiplies_rows, one_token
@@ -197,7 +198,7 @@ class Model(nn.Module):
                 x, parts = layer.rows_step(x, parts, part, rotations, self.dtype)  # type: ignore[operator]
             norm, m = self.backbone.norm_f.pair, self.description.residual_multiplier
             x, _ = add_norm(x, parts, *norm, m, self.dtype)
-        elif fused(x):
+        elif fused(x) or (compiled(x) and not torch.is_grad_enabled()):
             branch = None
             for layer, part, some in self._parts(state, at):
                 x, branch = layer.fused(x, branch, part, rotations, self.dtype, some)  # type: ignore[operator]

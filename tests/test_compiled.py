@@ -11,7 +11,7 @@ from torch import Tensor
 from samba_cli.kernels import dispatch
 from samba_cli.kernels.causal_conv1d import causal_conv1d
 from samba_cli.kernels.dispatch import compiled, force
-from samba_cli.kernels.rms_norm import rms_norm
+from samba_cli.kernels.rms_norm import add_rms_norm, rms_norm
 from samba_cli.kernels.rotate import rotate
 from samba_cli.kernels.selective_scan import selective_scan
 from samba_cli.kernels.swiglu import gated
@@ -20,7 +20,10 @@ pytest.importorskip("numba")
 
 from samba_cli.kernels import compiled as loops  # noqa: E402
 from samba_cli.kernels.causal_conv1d_compiled import causal_conv1d_compiled  # noqa: E402
-from samba_cli.kernels.rms_norm_compiled import rms_norm_compiled  # noqa: E402
+from samba_cli.kernels.rms_norm_compiled import (  # noqa: E402
+    add_rms_norm_compiled,
+    rms_norm_compiled,
+)
 from samba_cli.kernels.rotate_compiled import rotate_compiled  # noqa: E402
 from samba_cli.kernels.selective_scan_compiled import selective_scan_compiled  # noqa: E402
 from samba_cli.kernels.swiglu_compiled import gated_compiled  # noqa: E402
@@ -120,6 +123,28 @@ def test_norm_activation_and_rotation(dtype, bound):
     with force("ref"):
         wanted = rotate(heads.float(), cos, sin)
     assert error(rotate_compiled(heads, cos, sin), wanted) < bound
+
+
+@both
+def test_norm_of_a_sum(dtype, bound):
+    branch, residual, weight = normal(2, 70, 24).to(dtype), normal(2, 70, 24, seed=1), normal(24)
+    y, total = add_rms_norm_compiled(branch, residual, weight, 1e-5, dtype)
+    with force("ref"):
+        wanted, stream = add_rms_norm(branch.float(), residual, weight, 1e-5)
+    assert y.dtype == dtype and error(y, wanted) < bound
+    assert total.dtype == torch.float32 and torch.equal(total, stream)
+
+
+def test_norms_of_sums_are_compiled_without_gradients(monkeypatch):
+    monkeypatch.setattr(dispatch, "COMPILED_TOKENS", 1)
+    branch, residual, weight = normal(1, 3, 8).requires_grad_(), normal(1, 3, 8), normal(8)
+    y, _ = add_rms_norm(branch, residual, weight, 1e-5, torch.float32)
+    y.sum().backward()
+    assert branch.grad is not None
+    with torch.no_grad():
+        again, _ = add_rms_norm(branch, residual, weight, 1e-5, torch.float32)
+        half, _ = add_rms_norm(branch, residual, weight, 1e-5, torch.bfloat16)
+    assert error(again, y.detach()) < 2e-6 and half.dtype == torch.bfloat16
 
 
 def test_bfloat16_is_rounded_to_the_nearest():
