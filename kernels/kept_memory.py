@@ -12,9 +12,7 @@ import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
 KEPT = 256 << 20  # bytes that may stay free at the end of the heap
-# Tensors as large as that come from the heap, not from mappings of their own; older versions of
-# glibc take no more than the second.
-LARGEST, LARGEST_BEFORE = 1 << 30, 32 << 20
+LARGEST = 32 << 20  # what comes from the heap, not from a mapping of its own: as far as glibc goes
 
 
 def keep_freed_memory() -> bool:
@@ -27,6 +25,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    if not mallopt(_TRIM_THRESHOLD, KEPT):
-        return False
-    return any(mallopt(_MMAP_THRESHOLD, size) for size in (LARGEST, LARGEST_BEFORE))
+    return bool(mallopt(_TRIM_THRESHOLD, KEPT) and mallopt(_MMAP_THRESHOLD, LARGEST))
