@@ -1,6 +1,7 @@
 """Reading speed at batch 1, against what the same matrix products alone reach.
 
     python -m benchmarks.reading --device cpu                     # the default model, in each dtype
+    python -m benchmarks.reading --device cpu --int8              # its matrices kept as in the file
     python -m benchmarks.reading --device cpu --sweep             # chunks
     python -m benchmarks.reading --device cuda --config 1.7b      # random weights, bfloat16
     python -m benchmarks.reading --device cuda --config 1.7b --length 131072 --chunk 16384
@@ -30,7 +31,9 @@ from samba_cli.chunk_size import chunk_tokens
 from samba_cli.model import Samba, SambaConfig, default_model_path
 from samba_cli.model.cuda_graph import read_chunk
 from samba_cli.model.generation import Sampling, generate
+from samba_cli.model.parts import Embedding, Linear
 from samba_cli.model.precision import reading_dtype
+from samba_cli.model.quantization import quantize
 
 # Ren et al. 2024, arXiv 2406.07522: the 1.7B model of the paper's speed figures.
 SAMBA_1_7B = SambaConfig(
@@ -120,6 +123,18 @@ def random_model(config: SambaConfig, device: str, dtype: torch.dtype) -> Samba:
         return model.join() if device == "cuda" else model  # type: ignore[return-value]
 
 
+def keep_int8(model: Samba) -> None:
+    """As a checkpoint of int8 matrices stays on a CPU: a scale for each row beside them."""
+    kept: dict[int, tuple[torch.nn.Parameter, torch.Tensor]] = {}  # embedding and head share one
+    for module in model.modules():
+        if isinstance(module, (Embedding, Linear)):
+            key = id(module.weight)
+            if key not in kept:
+                weight, scale = quantize(module.weight)
+                kept[key] = torch.nn.Parameter(weight, requires_grad=False), scale
+            module.weight, module.weight_scale = kept[key]
+
+
 def read_seconds(model: Samba, chunk: int, length: int) -> float:
     """Of one chunk, when chunks follow each other: the median of three runs of `length` tokens."""
     device, state = model.device, model.initial_state()
@@ -180,6 +195,7 @@ def main() -> None:
     parser.add_argument("--config", choices=["default", "1.7b"], help="default; both in a sweep")
     parser.add_argument("--chunk", type=int, help="tokens a chunk (what reading takes)")
     parser.add_argument("--dtype", choices=sorted(DTYPES), help="what the device is best at")
+    parser.add_argument("--int8", action="store_true", help="matrices kept in int8")
     parser.add_argument("--length", type=int, help="tokens to read (8 chunks)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--graphs", choices=["on", "off"], default="on")
@@ -201,6 +217,8 @@ def main() -> None:
     name = args.config or "default"
     for dtype in dtypes:
         model = random_model(config_of(name), args.device, dtype)
+        if args.int8:
+            keep_int8(model)
         with switched(args.graphs, args.fused):
             report(args, name, model, args.chunk or chunk_tokens(model))
 
@@ -217,6 +235,7 @@ def report(args: argparse.Namespace, name: str, model: Samba, chunk: int) -> Non
         "config": name,
         "device": args.device,
         "dtype": str(model.dtype),
+        "weights": "int8" if args.int8 else str(model.dtype),
         "chunk": chunk,
         "graphs": args.graphs,
         "fused": args.fused,
