@@ -8,14 +8,26 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.speed import batch, markdown, plot, result, show, text, worker
+from benchmarks.speed import (
+    batch,
+    markdown,
+    models,
+    peer_mixer,
+    plot,
+    result,
+    show,
+    text,
+    worker,
+)
 from benchmarks.speed import reading as reading_part
 from benchmarks.speed.attention import Shape
 from benchmarks.speed.result import Measured
 from benchmarks.speed.rows import Row, Setting
+from samba_cli.model.mamba import Mamba
 
 ROOT = Path(__file__).parent.parent
 times = st.floats(1e-3, 1e6)
@@ -163,3 +175,19 @@ def test_readme_has_a_place_for_the_result():
     assert changed.count(new) == 1 and show.replaced(changed, new) == changed
     with pytest.raises(ValueError, match="once each"):
         show.replaced("no marks", new)
+
+
+@torch.no_grad()
+def test_a_peer_takes_the_place_of_our_mixer():
+    model = models.samba(Setting("cpu", True, time.monotonic() + 60))
+    tokens = torch.arange(20)[None]
+    ours, seen = model(tokens, model.initial_state()), []
+
+    def forward(mixer, x, state, rotation):
+        seen.append(mixer)
+        return torch.zeros_like(x)
+
+    with peer_mixer.mixing(forward):
+        assert not torch.equal(model(tokens, model.initial_state()), ours)
+        assert len(seen) == sum(isinstance(layer.mixer, Mamba) for layer in model.backbone.layers)
+    assert torch.equal(model(tokens, model.initial_state()), ours)

@@ -69,9 +69,7 @@ class Cache:
         ]
         self.used = 0  # tokens
 
-    def update(
-        self, k: Tensor, v: Tensor, layer: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, k: Tensor, v: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """What transformers' attention calls: take the new ones, give all."""
         end = self.used + k.shape[2]
         keys, values = self.layers[layer]

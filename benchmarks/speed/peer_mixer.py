@@ -25,15 +25,25 @@ Scan = Callable[..., Tensor]  # u, delta, A, B, C, D, z, delta_bias, all [B, ..,
 
 @contextmanager
 def mixing(forward: Callable[..., Tensor]) -> Iterator[None]:
-    """Every Mamba layer uses this instead of its own forward."""
-    before = Mamba.forward
-    Mamba.forward = forward
+    """Every Mamba layer uses this instead of its own forward, out_proj included."""
+
+    def inner(
+        self: Mamba, x: Tensor, state: MambaState, rotation: object, at: Tensor | None = None
+    ) -> Tensor:
+        return forward(self, x, state, rotation)
+
+    before = Mamba.inner, Mamba.output
+    Mamba.inner, Mamba.output = inner, property(lambda self: _unchanged)  # type: ignore[method-assign, assignment]
     torch.compiler.reset()
     try:
         yield
     finally:
-        Mamba.forward = before
+        Mamba.inner, Mamba.output = before  # type: ignore[method-assign]
         torch.compiler.reset()
+
+
+def _unchanged(y: Tensor) -> Tensor:
+    return y
 
 
 def ways() -> dict[str, Callable[..., Tensor]]:

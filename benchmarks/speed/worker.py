@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, int]] = {
     "attention": ("attention", 120),
     "reading": ("reading", 200),
     "decoding": ("decoding", 90),
-    "batch": ("batch", 90),
+    "batch": ("batch", 150),
     "default": ("default", 60),
     "endtoend": ("endtoend", 180),
     "training": ("training", 240),
