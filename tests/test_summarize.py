@@ -13,8 +13,9 @@ from samba_cli.documents import Document, Part, Passage
 from samba_cli.index import PassageIndex
 from samba_cli.model import Model, Tokenizer, load_checkpoint
 from samba_cli.reader import read
+from samba_cli.results import SummarySentence
 from samba_cli.salience import Span, choose, sections
-from samba_cli.summarize import SummaryOptions, summarize
+from samba_cli.summarize import SummaryOptions, _render, summarize
 from samba_cli.support import extracts, find_support, repeats, supported
 
 TOPICS = ["harbour", "library", "railway", "orchard", "observatory", "cathedral"]
@@ -152,6 +153,16 @@ def test_an_empty_index_and_a_tiny_text_are_handled(parts: tuple[Model, Tokenize
         read(lambda: iter([document]), *parts, folder)
         summary = summarize(folder.state, folder.index, *parts, SummaryOptions(5))
         assert summary.text == "hello" and summary.sentences[0].extractive
+
+
+def test_turns_of_a_conversation_are_paragraphs() -> None:
+    def said(*texts: str) -> list[SummarySentence]:
+        return [SummarySentence(text, ()) for text in texts]
+
+    talk = said("[doctor] How are you?", "[patient] Well.", "I sleep.", "Anna Weber: Good.")
+    wanted = "[doctor] How are you?\n\n[patient] Well. I sleep.\n\nAnna Weber: Good."
+    assert _render(talk, "paragraph") == wanted
+    assert _render(said("It rains.", "Note: take a coat.", "Go."), "paragraph").count("\n") == 0
 
 
 def test_lines_of_a_diff_are_no_sentences():
