@@ -30,6 +30,10 @@ from samba_cli.scoring import last_logits
 # Passages of a question that are shown alone, best first.
 SHOWN_CPU, SHOWN_ACCELERATOR = 4, 8
 NOTHING_WEIGHT = 0.3  # of a nat against <|none|> in the order, beside a mark in logits
+# Of BM25 in the order, beside its weight in the score, where most passages found are code: there
+# names that occur tell more than marks (training/LOG.md). Not of what is judged, which was learnt
+# from prose.
+CODE_WEIGHT = 5.0
 _LEAST = -8.0  # a smaller log-probability of <|none|> says no more
 THRESHOLD = 0.5  # of the probability, above which an answer is given
 _COVERED, _LIKELY = 3, 4  # passages whose words, and whose <|none|>, count
@@ -70,6 +74,9 @@ def judge_all(
         order = reordered(whole, values)
         near = _near(order)
         chance = probability(features(order, values, about, passages)) if near else 0.0
+        code = sum(one.stored.passage.kind == "code" for one in whole)
+        if 2 * code > len(whole):
+            order = reordered(whole, values, CODE_WEIGHT)
         judged.append(Judged(order, chance))
     return judged
 
@@ -95,11 +102,18 @@ def log_nothing(
     return result
 
 
-def reordered(found: Sequence[Scored], nothing: Mapping[int, float]) -> list[Scored]:
-    """Best first, where a passage that makes <|none|> less likely goes up."""
+def reordered(
+    found: Sequence[Scored], nothing: Mapping[int, float], words: float = 0.0
+) -> list[Scored]:
+    """Best first, where a passage that makes <|none|> less likely goes up.
+
+    `words`: what BM25 weighs, scaled to a maximum of 1, beside its weight in the score.
+    """
+    most = max((one.bm25 for one in found), default=0.0) or 1.0
 
     def value(one: Scored) -> float:
-        return one.score - NOTHING_WEIGHT * max(nothing.get(one.stored.id, 0.0), _LEAST)
+        likely = max(nothing.get(one.stored.id, 0.0), _LEAST)
+        return one.score + words * one.bm25 / most - NOTHING_WEIGHT * likely
 
     return sorted(found, key=lambda one: (-value(one), one.stored.id))
 

@@ -28,7 +28,6 @@ from samba_cli.text_match import content_words, overlap
 
 # BM25 is scaled so that the best candidate has 1.
 BM25_WEIGHT = 3.0  # of BM25 against the mark in logits
-BM25_WEIGHT_CODE = 8.0  # the same where most of the candidates are code: training/LOG.md
 BM25_WEIGHT_LIKELIHOOD = 5.0  # against the likelihood in nats a token: benchmarks/RESULTS.md
 CANDIDATES_CPU = 24
 CANDIDATES_ACCELERATOR = 48
@@ -89,19 +88,8 @@ def find_all(
         for question, some in zip(questions, passages, strict=True)
     ]
     marks = relevance_all(pairs, model, tokenizer, options.prompts)
-    marked = has_marks(tokenizer)
-    return [
-        _ranked(*each, _weight(each[2], marked))
-        for each in zip(questions, found, passages, marks, strict=True)
-    ]
-
-
-def _weight(passages: Sequence[StoredPassage], marked: bool) -> float:
-    """Of BM25. Names that occur tell more about code than the model does."""
-    if not marked:
-        return BM25_WEIGHT_LIKELIHOOD
-    code = sum(one.passage.kind == "code" for one in passages)
-    return BM25_WEIGHT_CODE if 2 * code > len(passages) else BM25_WEIGHT
+    weight = BM25_WEIGHT if has_marks(tokenizer) else BM25_WEIGHT_LIKELIHOOD
+    return [_ranked(*each, weight) for each in zip(questions, found, passages, marks, strict=True)]
 
 
 def _ranked(

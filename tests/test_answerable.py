@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -64,6 +65,28 @@ def test_questions_are_judged_each_by_itself(
         assert {s.stored.id for s in one.scored} == {s.stored.id for s in some}
         assert 0 < one.probability < 1
     assert together[-1].scored == [] and not together[-1].answerable
+
+
+@pytest.mark.parametrize("share, by_words", [(1.0, True), (0.6, True), (0.5, False), (0.0, False)])
+def test_where_most_is_code_words_order_but_do_not_judge(
+    parts: tuple[Model, Tokenizer], index: PassageIndex, share: float, by_words: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    model, tokenizer = parts
+    dialect, question = dialect_of(tokenizer), "When was the roof painted?"
+    [found] = find_all([question], index, model, tokenizer)
+    found = found[: len(found) // 2 * 2]
+    some = [
+        replace(one, stored=replace(one.stored, passage=replace(one.stored.passage, kind="code")))
+        if i < share * len(found) else one for i, one in enumerate(found)
+    ]  # fmt: skip
+    monkeypatch.setattr("samba_cli.answerable.CODE_WEIGHT", -1e6)  # plain order has the best first
+    plain, code = judge_all([question] * 2, [found, some], index.last_id(), model, dialect)
+    assert code.probability == pytest.approx(plain.probability, abs=1e-4)
+    ids = [[one.stored.id for one in judged.scored] for judged in (plain, code)]
+    assert (ids[0] == ids[1]) != by_words
+    if by_words:
+        assert all(a.bm25 <= b.bm25 for a, b in pairwise(code.scored))
 
 
 def test_the_likelihood_of_nothing_is_that_of_the_token(parts: tuple[Model, Tokenizer]) -> None:

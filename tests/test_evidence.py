@@ -29,16 +29,12 @@ def parts(tiny_checkpoint: Path) -> tuple[Model, Tokenizer]:
     return load_checkpoint(tiny_checkpoint), Tokenizer.load(tiny_checkpoint)
 
 
-def make_index(texts: list[str], kinds: list[str] | None = None) -> PassageIndex:
+def make_index(texts: list[str]) -> PassageIndex:
     index = PassageIndex.create("")
-    kinds = kinds or ["text"] * len(texts)
-    names = list(dict.fromkeys(kinds))  # a document of each kind
-    for kind in names:
-        index.add_document(Document(kind, kind, lambda: iter([Part("")])))
+    index.add_document(Document("a.txt", "text", lambda: iter([Part("")])))
     place = 0
-    for number, (text, kind) in enumerate(zip(texts, kinds, strict=True)):
-        passage = Passage(kind, kind, place, place + len(text), text)
-        index.add_passage(1 + names.index(kind), passage, 9, number)
+    for number, text in enumerate(texts):
+        index.add_passage(1, Passage("a.txt", "text", place, place + len(text), text), 9, number)
         place += len(text)
     return index
 
@@ -78,18 +74,6 @@ def test_candidates_match_words_first(parts: tuple[Model, Tokenizer]) -> None:
 def test_scores_are_fused_on_one_scale() -> None:
     assert fuse([1.0, 0.0], [0.0, 8.0], weight=2.0) == [1.0, 2.0]
     assert fuse([1.0], [0.0]) == [1.0] and fuse([], []) == []
-
-
-@pytest.mark.parametrize("code, weight", [(4, 8.0), (3, 8.0), (2, 3.0), (0, 3.0)])
-def test_words_weigh_more_where_most_is_code(
-    parts: tuple[Model, Tokenizer], code: int, weight: float
-) -> None:
-    index = make_index(TEXTS, ["code"] * code + ["text"] * (4 - code))
-    found = find_evidence("When is payment due?", index, *parts)
-    best = max(one.bm25 for one in found)
-    assert best > 0 and len(found) == 4
-    for one in found:
-        assert one.score == pytest.approx(one.mark + weight * one.bm25 / best)
 
 
 def test_a_quote_is_the_sentence_with_the_answer() -> None:
