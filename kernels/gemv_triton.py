@@ -96,11 +96,12 @@ def tile(weight: Tensor, least_rows: int = 1) -> Tile:
     while rows > least_rows and _idle(M, rows, PROGRAMS * places) > 0.1:
         rows //= 2
     programs = _programs(rows, row_bytes)
+    shared = _shared_bytes(weight.device) if weight.is_cuda else 1 << 30
+    if stages_that_fit(rows * row_bytes, columns, shared, programs) < 4:
+        programs = PROGRAMS  # of which more is under way where memory is short
     num_warps = min(16, max(4, columns // 1024))
     blocks = triton.cdiv(triton.cdiv(M, rows), programs * places)  # of a program
-    stages = STAGES
-    if weight.is_cuda:
-        stages = stages_that_fit(rows * row_bytes, columns, _shared_bytes(weight.device), programs)
+    stages = stages_that_fit(rows * row_bytes, columns, shared, programs)
     # Shared memory for more blocks than a program has would never be filled, and the next kernel,
     # which starts early to load its first blocks, would find no room. Of a few, half are enough.
     stages = min(stages, blocks + 1, max(4, blocks // 2 + 1))
@@ -114,7 +115,7 @@ def _programs(rows: int, row_bytes: int) -> int:
     """
     if rows == 1 and row_bytes >= BLOCK_BYTES:
         return PROGRAMS + 1
-    return min(max(PROGRAMS * BLOCK_BYTES // (rows * row_bytes), 1), MOST_PROGRAMS)
+    return min(max(PROGRAMS * BLOCK_BYTES // (rows * row_bytes), PROGRAMS), MOST_PROGRAMS)
 
 
 def _idle(M: int, rows: int, programs: int) -> float:

@@ -105,8 +105,8 @@ def rms_norm_compiled(
 ) -> torch.Tensor:
     """Same contract as `rms_norm`, without gradients; out_dtype is float32 or bfloat16."""
     x, weight = x.float().contiguous(), weight.float().contiguous()
-    y = torch.empty(x.shape, dtype=out_dtype)
-    small = torch.tensor([eps])
+    y = torch.empty(x.shape, dtype=out_dtype, device=x.device)
+    small = torch.tensor([eps], dtype=torch.float32, device=x.device)
     job = [x.numel() // x.shape[-1], x.shape[-1]]
     job += [tensor.data_ptr() for tensor in (x, weight, y, small)]
     run(_norm_bfloat16 if out_dtype == torch.bfloat16 else _norm_float32, job)
@@ -123,8 +123,9 @@ def add_rms_norm_compiled(
     """Same contract as `add_rms_norm`, without gradients; out_dtype is float32 or bfloat16."""
     residual, weight = residual.float().contiguous(), weight.float().contiguous()
     x = x.to(out_dtype).contiguous()
-    y, total = torch.empty(x.shape, dtype=out_dtype), torch.empty_like(residual)
-    small = torch.tensor([eps])
+    y = torch.empty(x.shape, dtype=out_dtype, device=x.device)
+    total = torch.empty_like(residual)
+    small = torch.tensor([eps], dtype=torch.float32, device=x.device)
     job = [x.numel() // x.shape[-1], x.shape[-1]]
     job += [tensor.data_ptr() for tensor in (residual, weight, y, small, x, total)]
     run(_add_norm_bfloat16 if out_dtype == torch.bfloat16 else _add_norm_float32, job)

@@ -62,7 +62,7 @@ def rotate_compiled(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> to
     """Same contract as `rotate`, without gradients; x in float32 or bfloat16."""
     x = x if x.stride(3) == 1 or x.shape[3] == 1 else x.contiguous()
     cos, sin = cos.float().contiguous(), sin.float().contiguous()
-    y = torch.empty(x.shape, dtype=x.dtype)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     job = [*x.shape, cos.shape[1], x.data_ptr(), span(x), *x.stride()[:3]]
     job += [tensor.data_ptr() for tensor in (cos, sin, y)]
     run(_turn_bfloat16 if x.dtype == torch.bfloat16 else _turn_float32, job)

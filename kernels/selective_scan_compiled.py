@@ -8,6 +8,7 @@ whole vectors; nothing but the inputs is read from memory, and nothing but the o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,13 +130,14 @@ def selective_scan_compiled(
     batch, length, channels = u.shape
     n = A.shape[1]
     rows = [_rows(x, u.dtype) for x in (u, delta, u if z is None else z, B, C)]
-    y = torch.empty(batch, length, channels, dtype=u.dtype)
+    y = torch.empty(batch, length, channels, dtype=u.dtype, device=u.device)
     rate = (A.float() * _LOG2E).contiguous()
-    zeros = torch.zeros(channels)
+    plain: Any = {"dtype": torch.float32, "device": u.device}  # whatever the defaults are
+    zeros = torch.zeros(channels, **plain)
     D = zeros if D is None else D.float().contiguous()
     bias = zeros if delta_bias is None else delta_bias.float().contiguous()
     shape = (batch, channels, n)
-    h = torch.empty(shape).copy_(state) if state is not None else torch.zeros(shape)
+    h = torch.zeros(shape, **plain) if state is None else torch.empty(shape, **plain).copy_(state)
     job = [batch, length, channels, n]
     for x in rows:
         job += [x.data_ptr(), span(x), x.stride(0), x.stride(1)]

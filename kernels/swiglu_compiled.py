@@ -53,7 +53,7 @@ def _gate_bfloat16(job):
 def gated_compiled(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """silu(gate) * up, [..., F] each, in one dtype: float32 or bfloat16."""
     width = gate.shape[-1]
-    y = torch.empty(gate.shape, dtype=gate.dtype)
+    y = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
     rows = [t.reshape(-1, width) for t in (gate, up)]  # no copy of a half of a joint product
     rows = [t if t.stride(1) == 1 or width == 1 else t.contiguous() for t in rows]
     job = [len(rows[0]), width]

@@ -9,6 +9,7 @@ task sees are multiplied, up to a tile's edge, and only blocks at the edges of t
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -227,18 +228,20 @@ def window_attention_compiled(
     if q.dtype == torch.bfloat16:
         pack, attend = _pack_bfloat16, _attend_bfloat16
     q, k, v = (t if t.stride(3) == 1 else t.contiguous() for t in (q, k, v))
-    y = torch.empty(batch, T, H, d, dtype=q.dtype)
+    y = torch.empty(batch, T, H, d, dtype=q.dtype, device=q.device)
     padded = -(-S // BLOCK) * BLOCK
-    packed = torch.empty(2, H_kv, padded, d, dtype=q.dtype)
+    packed = torch.empty(2, H_kv, padded, d, dtype=q.dtype, device=q.device)
     group, window = H // H_kv, S if window is None else min(window, S)
-    factor = torch.tensor([(d**-0.5 if scale is None else scale) * math.log2(math.e)])
-    room = torch.empty(torch.get_num_threads(), _sizes(group, d)[2])
+    # Not of the default type or device, which a program that we are a part of may have set.
+    plain: Any = {"dtype": torch.float32, "device": q.device}
+    factor = torch.tensor([(d**-0.5 if scale is None else scale) * math.log2(math.e)], **plain)
+    room = torch.empty(torch.get_num_threads(), _sizes(group, d)[2], **plain)
     for q_row, k_row, v_row, y_row in zip(q, k, v, y, strict=True):
         job = [H_kv, S, d, padded]
         for t in (k_row, v_row):
             job += [t.data_ptr(), span(t), *t.stride()[:2]]
         run(pack, [*job, *(t.data_ptr() for t in packed)])
-        threads = torch.zeros(1, dtype=torch.int64)  # that have taken their room
+        threads = torch.zeros(1, dtype=torch.int64, device=q.device)  # that have taken their room
         job = [T, S, H_kv, group, d, window, padded, q_row.data_ptr(), span(q_row)]
         job += [*q_row.stride()[:2], *(t.data_ptr() for t in (y_row, *packed, factor, room))]
         run(attend, [*job, threads.data_ptr(), room.shape[1]])

@@ -74,10 +74,7 @@ class Attention(nn.Module):
         """
         q, k, v = self._heads(x, rotation if self.spec.rope_theta is not None else None)
         if at is not None and at.shape[-1] == 0:
-            if isinstance(state, CacheState):
-                state.append(k, v)
-            else:
-                state.write(k, v)
+            state.write(k, v)
             return q[:, :0].flatten(-2)
         return picked(attend(q, k, v, state, self.spec.scale).flatten(-2), at)
 

@@ -158,18 +158,23 @@ class CacheState:
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Take T new positions; all keys and values so far, on the device of the new ones."""
+        past = self.tensors()
+        self.write(k, v)
+        if torch.is_grad_enabled() and k.requires_grad:  # gradients flow to the new ones
+            return torch.cat([past["keys"], k], dim=1), torch.cat([past["values"], v], dim=1)
+        now = self.tensors()
+        return now["keys"].to(k.device), now["values"].to(k.device)
+
+    @torch.no_grad()
+    def write(self, k: Tensor, v: Tensor) -> None:
+        """Take T new positions."""
         end = self.position + k.shape[1]
         if end > self.keys.shape[1]:
             # by half as much again: every position is copied twice at most, on average
             self.reserve(max(end, self.keys.shape[1] + self.keys.shape[1] // 2, 256))
-        past = self.tensors()
-        with torch.no_grad():
-            self.keys[:, self.position : end] = k
-            self.values[:, self.position : end] = v
+        self.keys[:, self.position : end] = k
+        self.values[:, self.position : end] = v
         self.position = end
-        if torch.is_grad_enabled() and k.requires_grad:  # gradients flow to the new ones
-            return torch.cat([past["keys"], k], dim=1), torch.cat([past["values"], v], dim=1)
-        return self.keys[:, :end].to(k.device), self.values[:, :end].to(k.device)
 
 
 LayerState = MambaState | AttentionState | CacheState

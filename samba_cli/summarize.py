@@ -39,7 +39,7 @@ _SENTENCE_WORDS = 22  # a sentence has about so many: from words to sentences
 _TOKENS_PER_WORD = 2  # generous: bounds what is generated
 _NUMBER = re.compile(r"^[ \t]*\d{1,2}[.)][ \t]+", re.MULTILINE)  # of a list
 # A speaker before what was said: "[doctor] ", "Anna Weber: ".
-_TURN = re.compile(r"\[[^\W\d][\w .'-]{0,30}\] |[A-Z][\w .'-]{0,30}: ")
+_TURN = re.compile(r"\[[^\W\d][\w .'-]{0,30}\] |[^\W\d_][\w.'-]*(?: [\w.'-]+){0,2}: ")
 _ENOUGH = 0.5  # of the words wanted; below it the summary is filled with exact sentences
 
 
@@ -289,7 +289,9 @@ def _render(said: Sequence[SummarySentence], style: Style) -> str:
             else:
                 blocks[-1] += " " + sentence.text
         return "\n\n".join(blocks)
-    turns = [_TURN.match(sentence.text) is not None for sentence in said]
+    turns = [
+        _TURN.match(s.text) is not None and (s.text[0] == "[" or s.text[0].isupper()) for s in said
+    ]
     if 2 * sum(turns) > len(said):  # of a conversation each turn is a paragraph
         breaks = ["\n\n" if turn else " " for turn in turns]
         return "".join(b + s.text for b, s in zip(breaks, said, strict=True)).strip()

@@ -104,7 +104,7 @@ def test_no_room_is_held_for_blocks_that_do_not_come(monkeypatch: pytest.MonkeyP
         assert 2 <= tiled.stages <= -(-blocks // tiled.programs) + 1
         places = -(-tiled.programs // 132)  # programs of a multiprocessor
         held = (tiled.stages - 1) * tiled.rows * K * itemsize + gemv_triton.scratch_bytes(K)
-        assert places * held <= 227 * 1024
+        assert places * held <= gemv_triton._shared_bytes(cast(torch.device, None))
         return tiled
 
     many = [(16384, 2048, 2), (50304, 2048)]
@@ -114,6 +114,10 @@ def test_no_room_is_held_for_blocks_that_do_not_come(monkeypatch: pytest.MonkeyP
     assert tile(2560, 2048, 2) == gemv_triton.Tile(2, 4, 4, 4 * 132)
     assert tile(2048, 8192) == gemv_triton.Tile(1, 8, 4, 3 * 132)
     assert tile(4096, 8192, itemsize=1).programs == 2 * 132
+    assert tile(28672, 8192, 2).programs == 2 * 132  # blocks that are larger
+    for kilobytes in (163, 99):  # three programs would have less under way than two
+        monkeypatch.setattr(gemv_triton, "_shared_bytes", lambda device, k=kilobytes: k * 1024)
+        assert tile(2048, 8192).programs == 2 * 132
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.speed import peers
 from samba_cli.model.mamba import Mamba
+from samba_cli.model.parts import picked
 from samba_cli.model.state import MambaState
 
 Conv = Callable[[Tensor, Tensor, Tensor], Tensor]  # x [B, E, T], weight [E, K], bias [E]
@@ -30,7 +31,7 @@ def mixing(forward: Callable[..., Tensor]) -> Iterator[None]:
     def inner(
         self: Mamba, x: Tensor, state: MambaState, rotation: object, at: Tensor | None = None
     ) -> Tensor:
-        return forward(self, x, state, rotation)
+        return picked(forward(self, x, state, rotation), at)
 
     before = Mamba.inner, Mamba.output
     Mamba.inner, Mamba.output = inner, property(lambda self: _unchanged)  # type: ignore[method-assign, assignment]
