@@ -127,6 +127,13 @@ def next_task(job):
 
 
 @njit(inline="always")
+def next_rows(job, rows, each):
+    """The first of a task's rows and the one after its last; from `rows` on there is no task."""
+    first = next_task(job) * each
+    return first, min(first + each, rows)
+
+
+@njit(inline="always")
 def vector(address, size, like):
     """The `size` numbers at an address, of the type of `like`."""
     return carray(_pointer(address, like), (size,))

@@ -95,13 +95,14 @@ def tile(weight: Tensor, least_rows: int = 1) -> Tile:
     rows = max(least_rows, BLOCK_BYTES // row_bytes)
     while rows > least_rows and _idle(M, rows, PROGRAMS * places) > 0.1:
         rows //= 2
-    programs = _programs(rows, row_bytes)
     shared = _shared_bytes(weight.device) if weight.is_cuda else 1 << 30
-    if stages_that_fit(rows * row_bytes, columns, shared, programs) < 4:
-        programs = PROGRAMS  # of which more is under way where memory is short
+    programs, stages = PROGRAMS, 0
+    for programs in (_programs(rows, row_bytes), PROGRAMS):
+        stages = stages_that_fit(rows * row_bytes, columns, shared, programs)
+        if stages >= 4:  # else fewer programs have more under way
+            break
     num_warps = min(16, max(4, columns // 1024))
     blocks = triton.cdiv(triton.cdiv(M, rows), programs * places)  # of a program
-    stages = stages_that_fit(rows * row_bytes, columns, shared, programs)
     # Shared memory for more blocks than a program has would never be filled, and the next kernel,
     # which starts early to load its first blocks, would find no room. Of a few, half are enough.
     stages = min(stages, blocks + 1, max(4, blocks // 2 + 1))

@@ -12,7 +12,7 @@ from samba_cli.kernels.compiled import (
     C_FUNCTION,
     FLOAT32,
     fields,
-    next_task,
+    next_rows,
     run,
     store,
     vector,
@@ -38,12 +38,11 @@ def _products(job, like):
     scale = vector(job[5], rows, FLOAT32)
     x = vector(job[6], count * width, FLOAT32)
     y = vector(job[7], count * rows, like)
-    blocks = (rows + ROWS - 1) // ROWS
     while True:
-        task = next_task(job)
-        if task >= blocks:
+        first, stop = next_rows(job, rows, ROWS)
+        if first >= rows:
             return
-        for row in range(task * ROWS, min(task * ROWS + ROWS, rows)):
+        for row in range(first, stop):
             values = weight[row * width :]
             for i in range(count):
                 store(y, i * rows + row, _dot(values, x[i * width :], width) * scale[row])
@@ -55,12 +54,11 @@ def _expand(job, like):
     weight = vector(job[3], rows * width, _INT8)
     scale = vector(job[4], rows, FLOAT32)
     y = vector(job[5], rows * width, like)
-    blocks = (rows + ROWS - 1) // ROWS
     while True:
-        task = next_task(job)
-        if task >= blocks:
+        first, stop = next_rows(job, rows, ROWS)
+        if first >= rows:
             return
-        for row in range(task * ROWS, min(task * ROWS + ROWS, rows)):
+        for row in range(first, stop):
             values, out, factor = weight[row * width :], y[row * width :], scale[row]
             for i in range(width):
                 store(out, i, np.float32(values[i]) * factor)

@@ -17,7 +17,7 @@ from samba_cli.kernels.compiled import (
     FLOAT32,
     fields,
     load,
-    next_task,
+    next_rows,
     run,
     store,
     vector,
@@ -36,23 +36,26 @@ def _square_sum(x, width):
 
 
 @njit(error_model="numpy", fastmath={"contract"})
+def _norm_row(x, weight, eps, out, width):
+    mean = _square_sum(x, width) / np.float32(width)
+    scale = np.float32(1) / np.float32(math.sqrt(mean + eps))
+    for d in range(width):
+        store(out, d, x[d] * scale * weight[d])
+
+
+@njit(error_model="numpy", fastmath={"contract"})
 def _norm(job, like):
     rows, width = job[1], job[2]
     x = vector(job[3], rows * width, FLOAT32)
     weight = vector(job[4], width, FLOAT32)
     y = vector(job[5], rows * width, like)
     eps = vector(job[6], 1, FLOAT32)[0]
-    blocks = (rows + ROWS - 1) // ROWS
     while True:
-        task = next_task(job)
-        if task >= blocks:
+        first, stop = next_rows(job, rows, ROWS)
+        if first >= rows:
             return
-        for row in range(task * ROWS, min(task * ROWS + ROWS, rows)):
-            values, out = x[row * width :], y[row * width :]
-            mean = _square_sum(values, width) / np.float32(width)
-            scale = np.float32(1) / np.float32(math.sqrt(mean + eps))
-            for d in range(width):
-                store(out, d, values[d] * scale * weight[d])
+        for row in range(first, stop):
+            _norm_row(x[row * width :], weight, eps, y[row * width :], width)
 
 
 @njit(error_model="numpy", fastmath={"contract"})
@@ -64,20 +67,15 @@ def _add_norm(job, like):
     eps = vector(job[6], 1, FLOAT32)[0]
     branch = vector(job[7], rows * width, like)
     total = vector(job[8], rows * width, FLOAT32)
-    blocks = (rows + ROWS - 1) // ROWS
     while True:
-        task = next_task(job)
-        if task >= blocks:
+        first, stop = next_rows(job, rows, ROWS)
+        if first >= rows:
             return
-        for row in range(task * ROWS, min(task * ROWS + ROWS, rows)):
-            values, out, added = x[row * width :], y[row * width :], branch[row * width :]
-            sums = total[row * width :]
+        for row in range(first, stop):
+            values, added, sums = x[row * width :], branch[row * width :], total[row * width :]
             for d in range(width):
                 sums[d] = values[d] + load(added, d)
-            mean = _square_sum(sums, width) / np.float32(width)
-            scale = np.float32(1) / np.float32(math.sqrt(mean + eps))
-            for d in range(width):
-                store(out, d, sums[d] * scale * weight[d])
+            _norm_row(sums, weight, eps, y[row * width :], width)
 
 
 @cfunc(C_FUNCTION, cache=True)

@@ -11,7 +11,7 @@ from samba_cli.kernels.compiled import (
     FLOAT32,
     fields,
     load,
-    next_task,
+    next_rows,
     run,
     silu,
     span,
@@ -28,12 +28,11 @@ def _gate(job, like):
     gate = vector(job[3], job[4], like)
     up = vector(job[6], job[7], like)
     y = vector(job[9], rows * width, like)
-    blocks = (rows + ROWS - 1) // ROWS
     while True:
-        task = next_task(job)
-        if task >= blocks:
+        first, stop = next_rows(job, rows, ROWS)
+        if first >= rows:
             return
-        for row in range(task * ROWS, min(task * ROWS + ROWS, rows)):
+        for row in range(first, stop):
             gates, ups = gate[row * job[5] :], up[row * job[8] :]
             out = y[row * width :]
             for f in range(width):

@@ -20,6 +20,11 @@ from samba_cli.model.state import State
 _ROWS = 32  # a graph has a multiple of them, so that few graphs are made
 
 
+def only(state: State, rows: Sequence[int]) -> State:
+    """These rows of a state: the state itself where they are all of its rows, in order."""
+    return state if list(rows) == list(range(state.batch)) else state.take(rows)
+
+
 class Steps:
     """Reads one token of each row. `state` is what was read when the context is left."""
 
@@ -34,8 +39,7 @@ class Steps:
         """
         device = self._model.device
         if self._graph is None:
-            if list(rows) != list(range(self.state.batch)):
-                self.state = self.state.take(rows)
+            self.state = only(self.state, rows)
             ids = torch.tensor(tokens)[:, None].to(device, non_blocking=True)
             return self._model(ids, self.state)[:, -1]
         unused = [0] * (self._graph.tokens.shape[0] - len(rows))

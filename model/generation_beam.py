@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samba_cli.model.beam_steps import stepping
+from samba_cli.model.beam_steps import only, stepping
 from samba_cli.model.generation import completes_ngram, read_rows
 from samba_cli.model.network import Model
 from samba_cli.model.state import State
@@ -179,7 +179,7 @@ class _Run:
 
     def _read_together(self) -> None:
         """Read on to the end of the shortest prompt, and begin to write there."""
-        self.state = self.state.take(self.rows)
+        self.state = only(self.state, self.rows)
         end = min(len(text.prompt) for text in self.going)
         ids = torch.tensor([text.prompt[self.place : end] for text in self.going])
         self.place = end

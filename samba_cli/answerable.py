@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from samba_cli.dialect import Dialect
-from samba_cli.evidence import Scored
+from samba_cli.evidence import Scored, fuse
 from samba_cli.explaining import about_all
 from samba_cli.git_text import model_text
 from samba_cli.model.network import Model
@@ -109,13 +109,12 @@ def reordered(
 
     `words`: what BM25 weighs, scaled to a maximum of 1, beside its weight in the score.
     """
-    most = max((one.bm25 for one in found), default=0.0) or 1.0
-
-    def value(one: Scored) -> float:
-        likely = max(nothing.get(one.stored.id, 0.0), _LEAST)
-        return one.score + words * one.bm25 / most - NOTHING_WEIGHT * likely
-
-    return sorted(found, key=lambda one: (-value(one), one.stored.id))
+    scores = [
+        one.score - NOTHING_WEIGHT * max(nothing.get(one.stored.id, 0.0), _LEAST) for one in found
+    ]
+    values = fuse(scores, [one.bm25 for one in found], words)
+    order = sorted(zip(values, found, strict=True), key=lambda pair: (-pair[0], pair[1].stored.id))
+    return [one for _, one in order]
 
 
 def features(

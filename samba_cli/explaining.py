@@ -79,12 +79,15 @@ def _sums(
     elsewhere those whose endings are about as long.
     """
     groups: dict[Hashable, list[int]] = defaultdict(list)
+    together = _together(model)
     for i, (before, ending) in enumerate(rows):
-        about = 1 << len(ending).bit_length()
-        if _together(model) and len(before) >= about:
-            groups[about, "about"].append(i)
+        more = 1 << len(ending).bit_length()  # than the tokens of any ending of its group
+        if not together:
+            groups[len(ending), alike[i]].append(i)
+        elif len(before) >= more:
+            groups["fewer than", more].append(i)
         else:
-            groups[len(ending), None if _together(model) else alike[i]].append(i)
+            groups["exactly", len(ending)].append(i)
     result = [Likelihood(0.0, len(ending)) for _, ending in rows]
     for numbers in groups.values():
         if not result[numbers[0]].tokens:

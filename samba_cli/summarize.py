@@ -275,6 +275,10 @@ def _split(text: str) -> list[str]:
     return made
 
 
+def _is_turn(text: str) -> bool:
+    return _TURN.match(text) is not None and (text[0] == "[" or text[0].isupper())
+
+
 def _render(said: Sequence[SummarySentence], style: Style) -> str:
     """Markdown."""
     if style == "bullets":
@@ -289,9 +293,7 @@ def _render(said: Sequence[SummarySentence], style: Style) -> str:
             else:
                 blocks[-1] += " " + sentence.text
         return "\n\n".join(blocks)
-    turns = [
-        _TURN.match(s.text) is not None and (s.text[0] == "[" or s.text[0].isupper()) for s in said
-    ]
+    turns = [_is_turn(sentence.text) for sentence in said]
     if 2 * sum(turns) > len(said):  # of a conversation each turn is a paragraph
         breaks = ["\n\n" if turn else " " for turn in turns]
         return "".join(b + s.text for b, s in zip(breaks, said, strict=True)).strip()

@@ -41,6 +41,7 @@ from training.shards import read_shard
 Record = dict[str, Any]
 CODE = "code"  # the set that training.code_questions makes
 HAYSTACK = "haystack"  # and the one that training.hidden_paragraphs makes
+_MADE = (CODE, HAYSTACK)
 
 
 def samples(data: Path, quality: Path, wanted: list[str], limit: int) -> dict[str, list[Record]]:
@@ -51,7 +52,7 @@ def samples(data: Path, quality: Path, wanted: list[str], limit: int) -> dict[st
         if not wanted or path.stem in wanted:
             ids = [i for i in path.read_text().splitlines() if i in records]
             sets[path.stem] = [records[i] for i in ids[: limit or None]]
-    for made in (CODE, HAYSTACK):
+    for made in _MADE:
         for path in data.glob(f"{made}.jsonl*"):
             if not wanted or made in wanted:
                 sets[made] = list(read_shard(path))[: limit or None]
@@ -192,7 +193,7 @@ def score_all(sets: dict[str, list[Record]], quality: Path, out: Path) -> dict[s
             continue
         scored = scored_by(quality, out, name, kept, [done[r["id"]] for r in kept])
         results[name] = {"set": name, "n": len(kept), **scored}
-        if name in (CODE, HAYSTACK):
+        if name in _MADE:
             results[name]["baselines"] = measured(quality, out, name, kept)
         results[name]["located"] = all(p.get("located", True) for p in done.values())
         print(json.dumps(results[name]), flush=True)

@@ -39,6 +39,11 @@ def short(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def straw_texts(path: Path) -> list[str]:
+    """The held-out texts of a shard whose paragraphs may be straw."""
+    return [r["text"] for r in read_shard(path) if r["kind"] in _KINDS]
+
+
 def straw(texts: Sequence[str], characters: int, rng: random.Random) -> list[str]:
     """Paragraphs of some texts, about so many characters in all."""
     pieces: list[str] = []
@@ -95,7 +100,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="held-out records")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    texts = [r["text"] for r in read_shard(args.text) if r["kind"] in _KINDS]
+    texts = straw_texts(args.text)
     print(write_shard(args.out, build(list(read_shard(args.records)), texts)), "documents")
 
 

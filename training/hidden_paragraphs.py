@@ -18,13 +18,12 @@ from pathlib import Path
 
 from samba_cli.model import Tokenizer, default_model_path
 from training.evaluate import HAYSTACK, by_document, samples
-from training.haystacks import straw
-from training.shards import Record, read_shard, write_shard
+from training.haystacks import straw, straw_texts
+from training.shards import Record, write_shard
 
 TOKENS = 100_000  # of other text around the paragraphs
 TOGETHER = 20  # paragraphs hidden in one text
 _SET = "xquad_en"
-_KINDS = ("encyclopedia", "textbook", "paper", "report", "book")
 _BETWEEN = "\n\n"
 
 
@@ -69,7 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     records = samples(args.data, args.quality, [_SET], 0)[_SET]
-    texts = [r["text"] for r in read_shard(args.text) if r["kind"] in _KINDS]
+    texts = straw_texts(args.text)
     tokenizer = Tokenizer.load(default_model_path())
     whole = "".join(text[:20_000] for text in texts[:50])
     characters = round(TOKENS * len(whole) / len(tokenizer.encode(whole)))
